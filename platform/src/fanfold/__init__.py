@@ -1,0 +1,1 @@
+"""Fanfold: a photo feed whose posts fan out on write and whose celebrities fold in on read."""

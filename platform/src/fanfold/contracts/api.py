@@ -1,0 +1,79 @@
+"""Public HTTP shapes that more than one service answers with (pydantic: they are also the OpenAPI schemas)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Generic, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+
+Item = TypeVar("Item")
+
+
+class Model(BaseModel):
+    """Base: immutable, unknown fields refused, so that a client's typing error is told."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Page(Model, Generic[Item]):
+    """One page of a list. `next_cursor` is null at the end; hand it back unchanged for the next page."""
+
+    items: list[Item]
+    next_cursor: str | None = None
+
+
+class Variant(Model):
+    """One encoded size of a photo, in pixels. `format`: avif, webp or jpeg."""
+
+    width: int
+    height: int
+    format: str
+    url: str
+
+
+class PostImage(Model):
+    """A photo in a post. `variants` is empty while they are being made."""
+
+    id: UUID
+    width: int
+    height: int
+    blurhash: str
+    alt_text: str
+    variants: list[Variant]
+
+
+class Author(Model):
+    """A user as others see them."""
+
+    id: UUID
+    username: str
+    display_name: str
+    picture_url: str | None
+
+
+class Post(Model):
+    """A post as `viewer` sees it."""
+
+    id: UUID
+    author: Author
+    caption: str
+    images: list[PostImage]
+    like_count: int
+    comment_count: int
+    liked_by_me: bool
+    created_at: datetime
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details. `type` is stable; `errors` lists fields for validation problems."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str | None = None
+    request_id: str | None = None

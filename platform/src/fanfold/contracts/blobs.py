@@ -1,0 +1,55 @@
+"""Packed values in Valkey: the data's owner writes them, readers decode them; a missing one is asked of the owner.
+
+MessagePack arrays (field names are not stored). New fields go to the end, with a default: old readers skip them.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class VariantBlob(msgspec.Struct, frozen=True, array_like=True):
+    """One encoded size of a photo. `path` is immutable and content-hashed, relative to the media base URL."""
+
+    width: int
+    height: int
+    format: str
+    path: str
+
+
+class ImageBlob(msgspec.Struct, frozen=True, array_like=True):
+    """A photo as a post shows it. Sizes in pixels; `variants` is empty until the worker has made them."""
+
+    id: bytes
+    width: int
+    height: int
+    blurhash: str
+    alt_text: str
+    variants: list[VariantBlob]
+
+
+class PostBlob(msgspec.Struct, frozen=True, array_like=True):
+    """A post without what changes: counts, likes and the author's name have blobs of their own."""
+
+    id: bytes
+    author_id: bytes
+    caption: str
+    created_ms: int
+    images: list[ImageBlob]
+    edited_ms: int = 0
+
+
+class UserBlob(msgspec.Struct, frozen=True, array_like=True):
+    """A user beside a post or comment. `picture_path` is relative to the media base URL, or empty."""
+
+    id: bytes
+    username: str
+    display_name: str
+    picture_path: str
+
+
+class CountsBlob(msgspec.Struct, frozen=True, array_like=True):
+    """Counts of one post, as `SELECT COUNT` said a few seconds ago at most."""
+
+    likes: int
+    comments: int

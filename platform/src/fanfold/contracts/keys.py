@@ -1,0 +1,89 @@
+"""Valkey keys. Ids stand as 16 raw bytes. A tag in braces keeps keys of one user bucket in one cluster slot."""
+
+from __future__ import annotations
+
+from typing import Final
+from uuid import UUID
+
+BUCKETS: Final = 64
+"""Feed buckets: one script call serves many feeds of one bucket, and a cluster spreads buckets over its nodes."""
+
+FEED_MEMBER_BYTES: Final = 32
+"""A member of a feed or timeline: post id (16 bytes), then author id (16 bytes)."""
+
+COMPLETE: Final = bytes(FEED_MEMBER_BYTES)
+"""Sentinel member (score 0) of a complete sorted set, which may hold no post: a key exists only if complete."""
+
+TOMBSTONE: Final = b""
+"""Value of a blob key whose thing was deleted: readers drop it, refills (SET NX) cannot overwrite it."""
+
+REVOKED_SESSIONS: Final = b"sessions:revoked"
+"""Sorted set: member session id (16 bytes), score Unix seconds at which its last access token expires."""
+
+
+def bucket(user_id: UUID) -> int:
+    """Bucket of a user: the low bits of the id's random part."""
+    return user_id.int % BUCKETS
+
+
+def feed(user_id: UUID) -> bytes:
+    """Sorted set: the user's newest posts from followees below the celebrity threshold."""
+    return b"feed:{%d}:%b" % (bucket(user_id), user_id.bytes)
+
+
+def celebrities(user_id: UUID) -> bytes:
+    """String: concatenated 16-byte ids of the user's celebrity followees. Built with the feed, same bucket."""
+    return b"celebs:{%d}:%b" % (bucket(user_id), user_id.bytes)
+
+
+def unfollowed(user_id: UUID) -> bytes:
+    """Sorted set: authors the user left lately (score: expiry, Unix seconds); pushes and rebuilds obey it."""
+    return b"unfollowed:{%d}:%b" % (bucket(user_id), user_id.bytes)
+
+
+def rebuilding(user_id: UUID) -> bytes:
+    """State of a feed rebuild under way: pushes that meet it are kept for the rebuild to merge."""
+    return b"rebuilding:{%d}:%b" % (bucket(user_id), user_id.bytes)
+
+
+def timeline(author_id: UUID) -> bytes:
+    """Sorted set: the author's own newest posts, written by the post service."""
+    return b"timeline:" + author_id.bytes
+
+
+def post(post_id: UUID) -> bytes:
+    """String: a `PostBlob`, written by the post service."""
+    return b"post:" + post_id.bytes
+
+
+def user(user_id: UUID) -> bytes:
+    """String: a `UserBlob`, written by the profile service."""
+    return b"user:" + user_id.bytes
+
+
+def counts(post_id: UUID) -> bytes:
+    """String: a `CountsBlob`, written by the activity service, seconds to live."""
+    return b"counts:" + post_id.bytes
+
+
+def liked(user_id: UUID) -> bytes:
+    """Sorted set: ids of the posts the user likes (16 bytes, scored by the post's time); the activity service writes it.
+
+    Holds the sentinel `COMPLETE` when complete down to the lowest score it holds.
+    """
+    return b"liked:" + user_id.bytes
+
+
+def notifications(user_id: UUID) -> bytes:
+    """Publish/subscribe channel on which a user's new notifications arrive as JSON."""
+    return b"notify:" + user_id.bytes
+
+
+def stream(topic: str, partition: int) -> bytes:
+    """Stream of one partition of a topic; the tag spreads partitions over a cluster."""
+    return b"stream:{%b:%d}" % (topic.encode(), partition)
+
+
+def dead_letters(topic: str) -> bytes:
+    """Stream of messages given up on, each with its reason."""
+    return b"dead:" + topic.encode()
