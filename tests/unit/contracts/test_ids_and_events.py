@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import time
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from fanfold.contracts.ids import id_millis, new_id
 
 def test_ids_are_version_7_and_rise_even_within_a_millisecond() -> None:
     ids = [new_id() for _ in range(20_000)]
-    assert all(one < other for one, other in zip(ids, ids[1:], strict=False))
+    assert all(one < other for one, other in itertools.pairwise(ids))
     assert {identifier.version for identifier in ids} == {7}
 
 

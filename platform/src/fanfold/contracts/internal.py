@@ -114,7 +114,7 @@ class ActivityAnswer(msgspec.Struct, frozen=True):
 
 
 class ImageClaim(msgspec.Struct, frozen=True):
-    """A post wants these images: each must exist, belong to `owner_id` and not have failed, else 422 names the first."""
+    """A post wants these images: each must exist, be `owner_id`'s and not have failed, else 422 names the first."""
 
     owner_id: bytes
     image_ids: list[bytes]

@@ -67,7 +67,7 @@ def counts(post_id: UUID) -> bytes:
 
 
 def liked(user_id: UUID) -> bytes:
-    """Sorted set: ids of the posts the user likes (16 bytes, scored by the post's time); the activity service writes it.
+    """Sorted set: ids of the posts the user likes (16 bytes, scored by the post's time), by the activity service.
 
     Holds the sentinel `COMPLETE` when complete down to the lowest score it holds.
     """
