@@ -1,29 +1,29 @@
-"""Service-to-service HTTP: MessagePack bodies (``application/msgpack``) under ``/internal``, never routed from outside.
+"""Service-to-service HTTP: POST with MessagePack bodies under ``/internal``, never routed from outside.
 
-===============  =========================================  ==============================================
-owner            method and path                            request -> response
-===============  =========================================  ==============================================
-profile          POST ``/internal/users/batch``             `Ids` -> `Blobs` of `UserBlob`
-profile          POST ``/internal/users/by-username``       `Usernames` -> `UserIds`
-follow           POST ``/internal/followers``               `FollowersQuery` -> `FollowersPage`
-follow           POST ``/internal/followees``               `FolloweesQuery` -> `Followees`
-post             POST ``/internal/posts/batch``             `Ids` -> `Blobs` of `PostBlob`
-post             POST ``/internal/timelines``               `TimelinesQuery` -> `PostRefs`
-activity         POST ``/internal/activity/batch``          `ActivityQuery` -> `ActivityAnswer`
-image            POST ``/internal/images/batch``            `Ids` -> `Blobs` of `ImageBlob`
-image            POST ``/internal/images/claim``            `ImageClaim` -> `Blobs` of `ImageBlob`
-feed             POST ``/internal/feeds/follow``            `FollowChange` -> empty
-feed             POST ``/internal/feeds/unfollow``          `FollowChange` -> empty
-===============  =========================================  ==============================================
-
-Owners that answer with blobs also refill the cache (``SET NX``). Ids are 16 raw bytes.
+Each `Endpoint` names its owner, path, request and response. Owners that answer with blobs also refill the cache
+(``SET NX``). Ids are 16 raw bytes.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
 
 import msgspec
+
+Request = TypeVar("Request", bound=msgspec.Struct)
+Response = TypeVar("Response", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint(Generic[Request, Response]):
+    """One call of one service by another."""
+
+    service: str
+    path: str
+    request: type[Request]
+    response: type[Response]
+
 
 MEDIA_TYPE: Final = "application/msgpack"
 MAX_BATCH: Final = 1_000
@@ -125,3 +125,24 @@ class FollowChange(msgspec.Struct, frozen=True):
 
     follower_id: bytes
     followee_id: bytes
+
+
+class Done(msgspec.Struct, frozen=True):
+    """Nothing to tell but that it is done."""
+
+
+USERS = Endpoint("profile", "/internal/users/batch", Ids, Blobs)
+"""Blobs are `UserBlob`."""
+USER_IDS = Endpoint("profile", "/internal/users/by-username", Usernames, UserIds)
+FOLLOWERS = Endpoint("follow", "/internal/followers", FollowersQuery, FollowersPage)
+FOLLOWEES = Endpoint("follow", "/internal/followees", FolloweesQuery, Followees)
+POSTS = Endpoint("post", "/internal/posts/batch", Ids, Blobs)
+"""Blobs are `PostBlob`."""
+TIMELINES = Endpoint("post", "/internal/timelines", TimelinesQuery, PostRefs)
+ACTIVITY = Endpoint("activity", "/internal/activity/batch", ActivityQuery, ActivityAnswer)
+IMAGES = Endpoint("image", "/internal/images/batch", Ids, Blobs)
+"""Blobs are `ImageBlob`."""
+CLAIM_IMAGES = Endpoint("image", "/internal/images/claim", ImageClaim, Blobs)
+"""Blobs are `ImageBlob`."""
+FEED_FOLLOW = Endpoint("feed", "/internal/feeds/follow", FollowChange, Done)
+FEED_UNFOLLOW = Endpoint("feed", "/internal/feeds/unfollow", FollowChange, Done)

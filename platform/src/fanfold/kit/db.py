@@ -1,0 +1,70 @@
+"""PostgreSQL through SQLModel's async session: one engine a process, one transaction a unit of work."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from fanfold.kit.settings import Settings
+
+STATEMENT_TIMEOUT_MS = 5_000
+"""No hot query comes near; one that does must not hold a connection for ever."""
+
+
+class Database:
+    """The process's connections. Services open transactions, repositories run the SQL, nobody else commits."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine = engine
+
+    @classmethod
+    def connect(cls, settings: Settings) -> Database:
+        """An engine on the secret ``database_url`` (``postgresql+asyncpg://…``); connects on first use."""
+        engine = create_async_engine(
+            settings.secrets.read("database_url"),
+            pool_size=settings.database_pool,
+            max_overflow=settings.database_pool,
+            pool_timeout=5,
+            pool_pre_ping=True,
+            connect_args={
+                "timeout": 5,
+                "server_settings": {
+                    "application_name": f"fanfold-{settings.service}",
+                    "statement_timeout": str(STATEMENT_TIMEOUT_MS),
+                    "idle_in_transaction_session_timeout": "30000",
+                },
+            },
+        )
+        return cls(engine)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """A session that commits at the end of the block and rolls back on any exception."""
+        async with AsyncSession(self.engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncSession]:
+        """A session for reads only; never commits."""
+        async with AsyncSession(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    async def ping(self) -> None:
+        """One round trip.
+
+        Raises:
+            Exception: The database cannot be reached.
+        """
+        async with self.engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self.engine.dispose()

@@ -1,0 +1,27 @@
+"""RED metrics of every service under one set of names, in base units."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+REQUESTS = Counter("fanfold_http_requests_total", "Requests answered.", ["route", "method", "status"])
+REQUEST_SECONDS = Histogram(
+    "fanfold_http_request_duration_seconds", "Time to answer.", ["route", "method"], buckets=LATENCY_BUCKETS
+)
+IN_FLIGHT = Gauge("fanfold_http_requests_in_flight", "Requests under way.")
+PEER_SECONDS = Histogram(
+    "fanfold_peer_request_duration_seconds", "Calls of other services.", ["peer", "path"], buckets=LATENCY_BUCKETS
+)
+EVENTS_PUBLISHED = Counter("fanfold_events_published_total", "Outbox rows relayed to streams.", ["topic"])
+OUTBOX_LAG = Gauge("fanfold_outbox_oldest_seconds", "Age of the oldest row not yet relayed.", ["schema"])
+EVENTS_HANDLED = Counter(
+    "fanfold_events_handled_total", "Messages consumed.", ["topic", "group", "outcome"]
+)  # outcome: done, retried, dead
+EVENT_AGE = Histogram(
+    "fanfold_event_age_seconds",
+    "From publication to the end of handling.",
+    ["topic", "group"],
+    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
+)
