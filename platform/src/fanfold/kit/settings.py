@@ -82,6 +82,14 @@ class Settings(BaseSettings):
         return Secrets(self.secrets_dir)
 
 
+class ObjectStoreSettings(Settings):
+    """For components that speak to the object store."""
+
+    s3_endpoint: str = "http://127.0.0.1:8333"
+    s3_region: str = "us-east-1"
+    s3_bucket: str = "fanfold"
+
+
 def load(kind: type[Configured]) -> Configured:
     """Read the environment.
 

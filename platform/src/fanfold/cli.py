@@ -1,0 +1,124 @@
+"""The command ``fanfold``: runs components, migrations, the development platform and repairs."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fanfold.contracts.components import BY_NAME, MIGRATED
+from fanfold.contracts.events import TOPICS
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+dead_letters = typer.Typer(no_args_is_help=True, help="Messages given up on: list, replay or drop them.")
+app.add_typer(dead_letters, name="deadletters")
+
+console = Console()
+errors = Console(stderr=True)
+
+
+def _fail(message: str, code: int = 2) -> typer.Exit:
+    errors.print(f"fanfold: {message}", style="red", highlight=False)
+    return typer.Exit(code)
+
+
+def _module(component: str) -> ModuleType:
+    """``feed-worker`` lives in ``fanfold.feed.worker``, ``feed`` in ``fanfold.feed.app``."""
+    room, _, role = component.partition("-")
+    return importlib.import_module(f"fanfold.{room}.{role or 'app'}")
+
+
+@app.command()
+def run(component: Annotated[str, typer.Argument(help="One of: " + ", ".join(BY_NAME))]) -> None:
+    """Run one component until SIGTERM."""
+    if component not in BY_NAME:
+        raise _fail(f"no component {component!r}; there are: {', '.join(BY_NAME)}")
+    os.environ.setdefault("FANFOLD_SERVICE", component)
+    from fanfold.kit.runtime import run as run_component  # noqa: PLC0415 - loads all libraries; other commands need none
+
+    module = _module(component)
+    raise typer.Exit(run_component(module.build, module.SETTINGS))
+
+
+@app.command()
+def migrate() -> None:
+    """Bring every room's schema to its newest revision and make the bucket. Safe to repeat."""
+    from fanfold.kit import logging as logs  # noqa: PLC0415
+    from fanfold.kit.migrations import upgrade  # noqa: PLC0415
+    from fanfold.kit.objects import ensure_bucket  # noqa: PLC0415
+    from fanfold.kit.settings import ObjectStoreSettings, SettingsError, load  # noqa: PLC0415
+
+    try:
+        settings = load(ObjectStoreSettings)
+        logs.configure(settings)
+        url = settings.secrets.read("database_url")
+        for room in MIGRATED:
+            upgrade(room, url)
+            console.print(f"migrated {room}")
+        ensure_bucket(settings)
+        console.print(f"bucket {settings.s3_bucket} is there")
+    except SettingsError as error:
+        raise _fail(str(error)) from error
+
+
+def _streams_command(work: Any) -> Any:
+    """Run ``work(redis)`` with a client made from the settings."""
+    from fanfold.kit.settings import Settings, SettingsError, load  # noqa: PLC0415
+    from fanfold.kit.valkey import redis_client  # noqa: PLC0415
+
+    async def main() -> Any:
+        redis = redis_client(load(Settings).secrets.read("valkey_url"))
+        async with redis:
+            return await work(redis)
+
+    try:
+        return asyncio.run(main())
+    except SettingsError as error:
+        raise _fail(str(error)) from error
+
+
+def _checked_topic(topic: str) -> str:
+    if topic not in TOPICS and not topic.startswith("fanout-"):
+        raise _fail(f"no topic {topic!r}; there are: {', '.join(TOPICS)} and fanout-<lane>")
+    return topic
+
+
+@dead_letters.command("list")
+def list_dead_letters(topic: str, limit: int = 20) -> None:
+    """Show the newest dead letters of a topic."""
+    from fanfold.kit.streams import list_dead  # noqa: PLC0415
+
+    letters = _streams_command(lambda redis: list_dead(redis, _checked_topic(topic), limit))
+    table = Table("id", "stream", "group", "reason")
+    for letter in letters:
+        table.add_row(letter.id, letter.stream, letter.group, letter.reason)
+    console.print(table)
+
+
+@dead_letters.command("replay")
+def replay_dead_letters(topic: str, limit: int = 1_000) -> None:
+    """Put the oldest dead letters back on their streams; consumers are idempotent."""
+    from fanfold.kit.streams import replay_dead  # noqa: PLC0415
+
+    console.print(f"replayed {_streams_command(lambda redis: replay_dead(redis, _checked_topic(topic), limit))}")
+
+
+@dead_letters.command("drop")
+def drop_dead_letters(topic: str) -> None:
+    """Delete all dead letters of a topic for good."""
+    from fanfold.kit.streams import drop_dead  # noqa: PLC0415
+
+    console.print(f"dropped {_streams_command(lambda redis: drop_dead(redis, _checked_topic(topic)))}")
+
+
+def main() -> None:
+    """Entry point of the command ``fanfold``."""
+    app()

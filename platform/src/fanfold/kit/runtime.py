@@ -1,0 +1,230 @@
+"""How every component starts, tells its health, drains and stops.
+
+A room's ``app.py`` (or ``worker.py``) names its ``SETTINGS`` class and has one function
+``async def build(runtime: Runtime[Settings]) -> ASGIApp | None``: it takes what it needs from the runtime, registers
+background work, and returns the app to serve on the traffic port (workers return None). `run` does the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from contextlib import AsyncExitStack, contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, Generic
+
+import msgspec
+import uvicorn
+import uvloop
+from fastapi import FastAPI, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from fanfold.kit import logging as logs
+from fanfold.kit.asgi import Edge
+from fanfold.kit.db import Database
+from fanfold.kit.identity import IdentitySigner
+from fanfold.kit.outbox import Relay
+from fanfold.kit.peers import Peers
+from fanfold.kit.settings import Configured, SettingsError, load
+from fanfold.kit.valkey import Valkey, redis_client
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+
+    from redis.asyncio import Redis
+    from starlette.types import ASGIApp
+
+log = logs.get_logger(__name__)
+
+CHECK_SECONDS: Final = 2.0
+"""A readiness check that takes longer has failed."""
+KEEP_ALIVE_SECONDS: Final = 75
+"""Longer than the gateway keeps idle connections, so that the gateway is the one who closes them."""
+
+
+class Runtime(Generic[Configured]):
+    """What a component is given: settings and, on first use, its connections. Closed in reverse order."""
+
+    def __init__(self, settings: Configured) -> None:
+        self.settings = settings
+        self.admin = _admin_app(self)
+        self.draining = False
+        self._stack = AsyncExitStack()
+        self._checks: dict[str, Callable[[], Awaitable[Any]]] = {}
+        self._background: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
+        self._drains: list[Callable[[], Awaitable[None]]] = []
+
+    @cached_property
+    def signer(self) -> IdentitySigner:
+        """Signs and verifies identities between services."""
+        return IdentitySigner(self.settings.secrets.read("identity_key"))
+
+    @cached_property
+    def database(self) -> Database:
+        """PostgreSQL; also a readiness check."""
+        database = Database.connect(self.settings)
+        self.check("database", database.ping)
+        self._stack.push_async_callback(database.close)
+        return database
+
+    @cached_property
+    def valkey(self) -> Valkey:
+        """The auto-pipelining client for hot paths; also a readiness check."""
+        valkey = Valkey(self.settings.secrets.read("valkey_url"))
+        self.check("valkey", lambda: valkey.execute("PING"))
+        self._stack.push_async_callback(valkey.close)
+        return valkey
+
+    @cached_property
+    def redis(self) -> Redis:
+        """redis-py, for streams and publish/subscribe."""
+        redis = redis_client(self.settings.secrets.read("valkey_url"))
+        self._stack.push_async_callback(redis.aclose)
+        return redis
+
+    @cached_property
+    def peers(self) -> Peers:
+        """The other services."""
+        peers = Peers(self.settings.peers, self.signer, self.settings.service)
+        self._stack.push_async_callback(peers.close)
+        return peers
+
+    def relay_outbox(self, schema: str) -> None:
+        """Relay the outbox of ``schema`` in the background of this process."""
+        relay = Relay(schema=schema, database_url=self.settings.secrets.read("database_url"), redis=self.redis)
+        self.background(f"relay-{schema}", relay.run)
+
+    def background(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run ``work`` beside the server until shutdown. If it ends or fails before, the process exits with 1."""
+        self._background[name] = work
+
+    def check(self, name: str, probe: Callable[[], Awaitable[Any]]) -> None:
+        """Add to readiness: ``probe`` raises when the part cannot be used."""
+        self._checks[name] = probe
+
+    def on_drain(self, callback: Callable[[], Awaitable[None]]) -> None:
+        """Call at shutdown, after readiness failed and the drain time passed, before servers stop."""
+        self._drains.append(callback)
+
+    def on_close(self, callback: Callable[[], Awaitable[Any]]) -> None:
+        """Call when all else has stopped."""
+        self._stack.push_async_callback(callback)
+
+    async def unready(self) -> dict[str, str]:
+        """Why the component cannot serve now, by check; empty when it can."""
+        if self.draining:
+            return {"draining": "shutting down"}
+        reasons: dict[str, str] = {}
+        for name, probe in self._checks.items():
+            try:
+                async with asyncio.timeout(CHECK_SECONDS):
+                    await probe()
+            except Exception as error:  # noqa: BLE001 - any failure means not ready, and is told
+                reasons[name] = f"{type(error).__name__}: {error}"
+        return reasons
+
+    async def serve(self, build: Callable[[Runtime[Configured]], Awaitable[ASGIApp | None]]) -> int:
+        """Build, serve until SIGTERM or SIGINT or a background failure, drain, close; the exit code."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        async with self._stack:
+            app = await build(self)
+            servers = [_Server(self.admin, self.settings.admin_host, self.settings.admin_port)]
+            if app is not None:
+                edge = Edge(app, self.signer)
+                servers.append(_Server(edge, self.settings.traffic_host, self.settings.traffic_port))
+            tasks = [asyncio.create_task(server.serve(), name="server") for server in servers]
+            work = [asyncio.create_task(make(), name=name) for name, make in self._background.items()]
+            waiter = asyncio.create_task(stop.wait())
+            log.info("started", version=self.settings.version)
+            await asyncio.wait([waiter, *tasks, *work], return_when=asyncio.FIRST_COMPLETED)
+            failed = _report_failures([*tasks, *work]) if not stop.is_set() else False
+            await self._drain(servers, tasks, work)
+            waiter.cancel()
+        log.info("stopped")
+        return 1 if failed else 0
+
+    async def _drain(self, servers: list[_Server], tasks: list[asyncio.Task[None]], work: list[Any]) -> None:
+        self.draining = True
+        log.info("draining", seconds=self.settings.drain_seconds)
+        await asyncio.sleep(self.settings.drain_seconds)
+        for callback in self._drains:
+            await callback()
+        for server in servers:
+            server.should_exit = True
+        for task in work:
+            task.cancel()
+        _, late = await asyncio.wait([*tasks, *work], timeout=self.settings.grace_seconds)
+        for task in late:
+            log.warning("cut_off", task=task.get_name())
+            task.cancel()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn under our own signal handling: several servers share one loop."""
+
+    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=host,
+                port=port,
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                access_log=False,
+                server_header=False,
+                log_config=None,
+                backlog=4096,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                h11_max_incomplete_event_size=64 << 10,
+            )
+        )
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the runtime's."""
+        yield
+
+
+def _report_failures(tasks: list[asyncio.Task[None]]) -> bool:
+    for task in tasks:
+        if task.done() and not task.cancelled():
+            log.error("task_ended", task=task.get_name(), exc_info=task.exception())
+            return True
+    return False
+
+
+def _admin_app(runtime: Runtime[Any]) -> FastAPI:
+    """``/livez``: the loop turns. ``/readyz``: the parts it needs answer. ``/metrics``: Prometheus text."""
+    app = FastAPI(title="admin", openapi_url=None, docs_url=None, redoc_url=None)
+
+    @app.get("/livez")
+    async def _() -> Response:
+        return Response("ok\n", media_type="text/plain")
+
+    @app.get("/readyz")
+    async def _() -> Response:
+        reasons = await runtime.unready()
+        body = msgspec.json.encode({"ready": not reasons, "reasons": reasons})
+        return Response(body, 503 if reasons else 200, media_type="application/json")
+
+    @app.get("/metrics")
+    async def _() -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+def run(build: Callable[[Runtime[Configured]], Awaitable[ASGIApp | None]], kind: type[Configured]) -> int:
+    """Run one component to its end; the exit code (2: the settings cannot be used)."""
+    try:
+        settings = load(kind)
+        logs.configure(settings)
+        return uvloop.run(Runtime(settings).serve(build))
+    except SettingsError as error:
+        print(f"fanfold: {error}", file=sys.stderr)  # noqa: T201 - a command's last word goes to its user
+        return 2
