@@ -1,0 +1,56 @@
+# `make help` lists the targets. Everything that is built or installed lives in .build/ and .venv/.
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+export PATH := $(CURDIR)/.build/bin:$(PATH)
+
+UV := uv run --quiet
+LOCAL := $(UV) python -m tools.local
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: bootstrap
+bootstrap:
+	@tools/bootstrap.sh
+	@uv sync --quiet --frozen
+
+##@ The main job
+.PHONY: up down status figures
+up: bootstrap ## Deploy a photo feed on Kubernetes and use it (CLUSTER=native|kind|current)
+	@$(LOCAL) up
+down: bootstrap ## Remove the platform, the operator and the cluster (PURGE=1: built state too)
+	@$(LOCAL) down
+status: bootstrap ## Show the deployed platform
+	@$(LOCAL) status
+figures: bootstrap ## Print memory, image sizes and feed latency of the deployed platform
+	@$(LOCAL) figures
+
+##@ Without Kubernetes
+.PHONY: dev
+dev: bootstrap ## Run all services as processes with real PostgreSQL, Valkey and S3
+	@$(UV) fanfold dev
+
+##@ Parts
+.PHONY: cluster cluster-down images
+cluster: bootstrap ## Start the native Kubernetes (no Docker needed; root)
+	@cluster/build.sh && .build/bin/fanfold-cluster up
+cluster-down: bootstrap ## Stop the native Kubernetes and leave nothing behind
+	@cluster/build.sh && .build/bin/fanfold-cluster down
+images: bootstrap ## Build the container images
+	@images/build.sh
+
+##@ Quality
+.PHONY: test test-fast lint format openapi
+test: bootstrap ## Run every test: lint, types, contracts, unit, integration, operator, chart, e2e
+	@$(UV) python -m tools.stages all
+test-fast: bootstrap ## The inner loop: lint, types, contracts, unit tests
+	@$(UV) python -m tools.stages fast
+lint: bootstrap ## Lint, format check, types and import contracts
+	@$(UV) python -m tools.stages lint
+format: bootstrap ## Format the code and apply safe fixes
+	@$(UV) ruff format . && $(UV) ruff check --fix .
+openapi: bootstrap ## Write the gateway's merged OpenAPI document anew
+	@$(UV) python -m tools.openapi
