@@ -1,0 +1,1 @@
+"""Commands behind the Makefile: test stages, the local platform, generated documents."""

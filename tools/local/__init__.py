@@ -1,0 +1,1 @@
+"""The platform on a local or current Kubernetes: up, down, status, figures."""

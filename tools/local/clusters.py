@@ -1,0 +1,178 @@
+"""Where the platform can run: the native cluster, kind, or the kubeconfig's current context."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from tools.progress import ROOT, StageError, command
+
+NAME: Final = "fanfold"
+BINARY: Final = ROOT / ".build" / "bin" / "fanfold-cluster"
+
+
+class Cluster(Protocol):
+    """One kind of Kubernetes. `why` is the sentence that says why it was chosen."""
+
+    why: str
+
+    def build(self) -> None:
+        """Build what the cluster itself needs."""
+
+    def start(self) -> str:
+        """Start it, or find it running; a note for the user."""
+
+    def load(self, archives: list[Path]) -> None:
+        """Make images available to its nodes."""
+
+    def environment(self) -> dict[str, str]:
+        """Environment in which kubectl and helm reach it."""
+
+    def stop(self, *, purge: bool) -> None:
+        """Stop it, if it is ours to stop."""
+
+
+@dataclass
+class Native:
+    """The cluster of this repository: Kubernetes from Go modules, without Docker."""
+
+    why: str
+
+    def build(self) -> None:
+        command("build-cluster", [ROOT / "cluster" / "build.sh"], seconds=1800)
+        command("cluster-packages", [ROOT / "cluster" / "install-deps.sh"], seconds=600)
+
+    def start(self) -> str:
+        return command("cluster-up", [BINARY, "up"], seconds=180).strip().splitlines()[-1]
+
+    def load(self, archives: list[Path]) -> None:
+        command("cluster-load", [BINARY, "load", *archives], seconds=300)
+
+    def environment(self) -> dict[str, str]:
+        kubeconfig = command("cluster-kubeconfig", [BINARY, "kubeconfig"], seconds=10).strip()
+        return {**os.environ, "KUBECONFIG": kubeconfig}
+
+    def stop(self, *, purge: bool) -> None:
+        command("cluster-down", [BINARY, "down", *(["--purge"] if purge else [])], seconds=180)
+
+
+@dataclass
+class Kind:
+    """kind on Docker."""
+
+    why: str
+
+    def build(self) -> None:
+        """Nothing: kind brings its node image."""
+
+    def start(self) -> str:
+        clusters = command("kind-clusters", ["kind", "get", "clusters"], seconds=60).split()
+        if NAME in clusters:
+            return "found the kind cluster running"
+        command("kind-up", ["kind", "create", "cluster", "--name", NAME, "--wait", "180s"], seconds=600)
+        return "created the kind cluster"
+
+    def load(self, archives: list[Path]) -> None:
+        for archive in archives:
+            command("kind-load", ["kind", "load", "image-archive", archive, "--name", NAME], seconds=300)
+
+    def environment(self) -> dict[str, str]:
+        path = ROOT / ".build" / "kind.kubeconfig"
+        path.write_text(command("kind-kubeconfig", ["kind", "get", "kubeconfig", "--name", NAME], seconds=60))
+        path.chmod(0o600)
+        return {**os.environ, "KUBECONFIG": str(path)}
+
+    def stop(self, *, purge: bool) -> None:
+        del purge  # a kind cluster keeps nothing
+        command("kind-down", ["kind", "delete", "cluster", "--name", NAME], seconds=300)
+
+
+@dataclass
+class Current:
+    """The current context: its nodes must be able to pull the images (IMAGE_REPOSITORY), or have them already."""
+
+    why: str
+
+    def build(self) -> None:
+        """Nothing: the cluster is somebody else's."""
+
+    def start(self) -> str:
+        command("current-context", ["kubectl", "get", "--raw", "/readyz"], seconds=30)
+        return "the API server answers"
+
+    def load(self, archives: list[Path]) -> None:
+        del archives
+        if "IMAGE_REPOSITORY" not in os.environ:
+            raise StageError(
+                "CLUSTER=current: push the images where the cluster can pull them and say where, e.g.\n"
+                "  IMAGE_REPOSITORY=registry.example.com/fanfold make up CLUSTER=current\n"
+                "(IMAGE_REPOSITORY=localhost/fanfold if the nodes have them already)"
+            )
+
+    def environment(self) -> dict[str, str]:
+        return dict(os.environ)
+
+    def stop(self, *, purge: bool) -> None:
+        """Somebody else's cluster goes on running."""
+
+
+def choose() -> Cluster:
+    """By ``CLUSTER``, else kind where Docker and kind are there, else the native one.
+
+    The current context is never taken unasked: it could be anybody's production.
+
+    Raises:
+        StageError: ``CLUSTER`` names no kind of cluster.
+    """
+    asked = os.environ.get("CLUSTER", "")
+    kinds: dict[str, type[Native | Kind | Current]] = {"native": Native, "kind": Kind, "current": Current}
+    if asked:
+        if asked not in kinds:
+            raise StageError(f"CLUSTER={asked}: choose one of {', '.join(kinds)}")
+        return kinds[asked](why=f"{asked}, as CLUSTER says")
+    if shutil.which("kind") and _docker_answers():
+        return Kind(why="kind, since Docker answers and kind is installed (CLUSTER=native|current for another)")
+    return Native(why="native, since no Docker engine with kind answers (CLUSTER=kind|current for another)")
+
+
+def _docker_answers() -> bool:
+    docker = shutil.which("docker")
+    if docker is None:
+        return False
+    try:
+        answer = subprocess.run([docker, "info"], capture_output=True, timeout=10, check=False)  # noqa: S603 - found on PATH
+    except subprocess.TimeoutExpired:
+        return False
+    return answer.returncode == 0
+
+
+class Kubectl:
+    """kubectl and helm against one cluster."""
+
+    def __init__(self, environment: dict[str, str], namespace: str) -> None:
+        self.environment = environment
+        self.namespace = namespace
+
+    def run(self, *arguments: str | Path, seconds: float = 60, name: str = "kubectl") -> str:
+        """Output of one kubectl command.
+
+        Raises:
+            StageError: It failed.
+        """
+        words = ["kubectl", "--namespace", self.namespace, *arguments]
+        return command(name, words, seconds=seconds, env=self.environment)
+
+    def get(self, *arguments: str) -> dict[str, object]:
+        """One object, or a list of them, as JSON."""
+        answer: dict[str, object] = json.loads(self.run("get", *arguments, "--output=json"))
+        return answer
+
+    def helm(self, *arguments: str | Path, seconds: float = 120) -> str:
+        """Output of one helm command."""
+        words = ["helm", "--namespace", self.namespace, *arguments]
+        return command("helm", words, seconds=seconds, env=self.environment)

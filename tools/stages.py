@@ -1,0 +1,91 @@
+"""The test stages: ``python -m tools.stages all|fast|lint``."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tools.progress import ROOT, StageError, Stages, command, fail, say
+
+Stage = tuple[str, Callable[[], str | None]]
+
+
+def _lint() -> None:
+    command("lint", ["ruff", "check", "."], seconds=300)
+    command("format", ["ruff", "format", "--check", "."], seconds=300)
+
+
+def _types() -> None:
+    command("types", ["mypy"], seconds=900)
+
+
+def _contracts() -> None:
+    command("contracts", ["lint-imports"], seconds=300)
+
+
+def _pytest(name: str, *arguments: str, seconds: float) -> Callable[[], str]:
+    def work() -> str:
+        report = ROOT / ".build" / "reports" / f"{name}.xml"
+        report.parent.mkdir(parents=True, exist_ok=True)
+        text = command(name, ["pytest", "-q", f"--junitxml={report}", "--durations=10", *arguments], seconds=seconds)
+        skipped = re.findall(r"^SKIPPED .*$", text, re.MULTILINE)
+        for line in skipped:
+            say(f"    {line}")
+        return text.strip().splitlines()[-1].strip("= ")
+
+    return work
+
+
+def _build_cluster() -> None:
+    command("build-cluster", [ROOT / "cluster" / "build.sh"], seconds=1800)
+    command("cluster-packages", [ROOT / "cluster" / "install-deps.sh"], seconds=600)
+
+
+def _build_images() -> None:
+    command("build-images", [ROOT / "images" / "build.sh"], seconds=1800)
+
+
+def _go() -> None:
+    environment = {**os.environ, "CGO_ENABLED": "0"}
+    command("go-vet", ["go", "-C", "cluster", "vet", "./..."], seconds=900, env=environment)
+    command("go-test", ["go", "-C", "cluster", "test", "./..."], seconds=900, env=environment)
+
+
+LINT: tuple[Stage, ...] = (("lint", _lint), ("types", _types), ("import contracts", _contracts))
+UNIT: tuple[Stage, ...] = (
+    ("unit", _pytest("unit", "tests/unit", "tests/contract", "tests/architecture", seconds=600)),
+)
+ALL: tuple[Stage, ...] = (
+    *LINT,
+    *UNIT,
+    ("services on real stores", _pytest("integration", "tests/integration", "-m", "integration", seconds=1200)),
+    ("build the cluster", _build_cluster),
+    ("cluster's own tests", _go),
+    ("operator on a real API server", _pytest("operator", "tests/integration", "-m", "cluster", seconds=900)),
+    ("chart", _pytest("chart", "tests/chart", seconds=300)),
+    ("build the images", _build_images),
+    ("end to end on the native cluster", _pytest("e2e", "tests/e2e", "--timeout=900", seconds=1500)),
+)
+SETS = {"all": ALL, "fast": (*LINT, *UNIT), "lint": LINT}
+
+
+def main(arguments: list[str]) -> None:
+    """Run one set of stages; exits with 1 at the first that fails."""
+    if len(arguments) != 1 or arguments[0] not in SETS:
+        fail(f"usage: python -m tools.stages {'|'.join(SETS)}", 2)
+    chosen = SETS[arguments[0]]
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    stages = Stages(len(chosen))
+    try:
+        for name, work in chosen:
+            stages.run(name, work)
+    except StageError as error:
+        fail(str(error))
+    say(f"all {len(chosen)} stages passed in {sum(stages.seconds.values()):.0f} s")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
