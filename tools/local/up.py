@@ -1,0 +1,182 @@
+"""``make up``: from nothing to a photo feed that somebody has used."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+
+from tools.local.clusters import Cluster, Current, Kubectl
+from tools.progress import ROOT, StageError, Stages, command, say
+
+NAMESPACE: Final = "fanfold"
+RELEASE: Final = "fanfold"
+PLATFORM: Final = "demo"
+EXAMPLE: Final = ROOT / "examples" / "platform-minimal.yaml"
+READY_SECONDS: Final = 420
+IMAGES: Final = ROOT / ".build" / "images"
+
+
+def up(cluster: Cluster) -> None:
+    """Build, start, install, apply, and use it.
+
+    Raises:
+        StageError: A stage failed.
+    """
+    say(f"cluster: {cluster.why}")
+    stages = Stages(6)
+    stages.run("build the cluster and the images", lambda: _build(cluster))
+    stages.run("start the cluster", cluster.start)
+    kubectl = Kubectl(cluster.environment(), NAMESPACE)
+    stages.run("load the images", lambda: _load(cluster))
+    stages.run("install the operator (helm)", lambda: _install(kubectl))
+    stages.run("apply the Platform, wait until it is Ready", lambda: _apply(kubectl))
+    url = gateway_url(kubectl)
+    report = ROOT / ".build" / "reports" / "demo.json"
+    report.parent.mkdir(parents=True, exist_ok=True)
+    stages.run("use it: people, follows, photos, likes, feeds", lambda: _journey(url, report))
+    summary(kubectl, url, report)
+    say(f"up in {sum(stages.seconds.values()):.0f} s")
+
+
+def _build(cluster: Cluster) -> str:
+    """The cluster's binary, helm and the images, side by side: one waits for the network while the other compiles."""
+
+    def images() -> None:
+        command("build-images", [ROOT / "images" / "build.sh"], seconds=1800)
+
+    def helm() -> None:
+        command("install-helm", [ROOT / "tools" / "install-helm.sh"], seconds=900)
+
+    with ThreadPoolExecutor() as pool:
+        for job in [pool.submit(work) for work in (cluster.build, images, helm)]:
+            job.result()
+    return ", ".join(f"{path.name} {path.stat().st_size / 1e6:.0f} MB" for path in archives())
+
+
+def archives() -> list[Path]:
+    """The image archives that ``images/build.sh`` wrote."""
+    return sorted(IMAGES.glob("*.tar"))
+
+
+def _load(cluster: Cluster) -> str:
+    cluster.load(archives())
+    return f"{len(archives())} images"
+
+
+def _install(kubectl: Kubectl) -> str:
+    values = []
+    if "IMAGE_REPOSITORY" in os.environ:
+        values = ["--set", f"image.repository={os.environ['IMAGE_REPOSITORY']}"]
+    kubectl.helm(
+        "upgrade", "--install", RELEASE, ROOT / "charts" / "fanfold", "--create-namespace", "--wait",
+        "--timeout=180s", *values, seconds=240,
+    )  # fmt: skip
+    return "release fanfold in namespace fanfold"
+
+
+def _apply(kubectl: Kubectl) -> str:
+    started = time.monotonic()
+    kubectl.run("apply", "--server-side", "--filename", EXAMPLE)
+    seen: dict[str, str] = {}
+    while time.monotonic() - started < READY_SECONDS:
+        conditions = _conditions(kubectl)
+        for kind, condition in conditions.items():
+            line = f"{condition['status']} {condition.get('reason', '')}: {condition.get('message', '')}"
+            if seen.get(kind) != line:
+                seen[kind] = line
+                say(f"    {time.monotonic() - started:5.1f} s  {kind}={line}")
+        if conditions.get("Ready", {}).get("status") == "True":
+            return f"Ready {time.monotonic() - started:.1f} s after apply"
+        time.sleep(0.5)
+    last = seen.get("Ready", "no condition yet, is the operator up?")
+    raise StageError(
+        f"the Platform is not Ready after {READY_SECONDS} s: {last}\n"
+        f"look at: kubectl -n {NAMESPACE} describe platform {PLATFORM}; "
+        f"kubectl -n {NAMESPACE} get pods; kubectl -n {NAMESPACE} logs deploy/{RELEASE}-operator"
+    )
+
+
+def _conditions(kubectl: Kubectl) -> dict[str, Any]:
+    platform: Any = kubectl.get("platform", PLATFORM)
+    return {condition["type"]: condition for condition in platform.get("status", {}).get("conditions", [])}
+
+
+def gateway_url(kubectl: Kubectl) -> str:
+    """Where the gateway can be reached from here, as the Platform's status says.
+
+    Raises:
+        StageError: The status has no URL.
+    """
+    platform: Any = kubectl.get("platform", PLATFORM)
+    url = platform.get("status", {}).get("url", "")
+    if not url:
+        raise StageError(
+            f"the Platform's status has no url; spec.gateway.exposure must be reachable from here: {EXAMPLE}"
+        )
+    return str(url)
+
+
+def _journey(url: str, report: Path) -> str:
+    command("demo", ["fanfold-loadtest", "demo", "--url", url, "--json", str(report)], seconds=420)
+    return str(report.relative_to(ROOT))
+
+
+def summary(kubectl: Kubectl, url: str, report: Path) -> None:
+    """Print what was made and how to go on."""
+    say()
+    say(kubectl.run("get", "platforms,platformservices,hashrings", "--output=wide").rstrip())
+    say()
+    log = ROOT / ".build" / "logs" / "demo.log"
+    say(log.read_text().rstrip())
+    say()
+    say(f"  gateway   {url}   (docs: {url}/docs)")
+    if report.exists():
+        facts = json.loads(report.read_text())
+        say(f"  try it    user {facts.get('username')}  password {facts.get('password')}")
+    say(f"  kubectl   export KUBECONFIG={kubectl.environment.get('KUBECONFIG', '')} && kubectl -n {NAMESPACE} get fp")
+
+
+def down(cluster: Cluster) -> None:
+    """Remove the platform, the operator and, if it is ours, the cluster.
+
+    Raises:
+        StageError: A stage failed.
+    """
+    purge = os.environ.get("PURGE", "") not in {"", "0"}
+    stages = Stages(2 if isinstance(cluster, Current) else 1)
+    if isinstance(cluster, Current):
+        kubectl = Kubectl(cluster.environment(), NAMESPACE)
+        stages.run("delete the platform and the operator", lambda: _uninstall(kubectl))
+    stages.run("stop the cluster", lambda: cluster.stop(purge=purge))
+
+
+def _uninstall(kubectl: Kubectl) -> None:
+    kubectl.run("delete", "platforms", "--all", "--ignore-not-found", "--wait", "--timeout=120s", seconds=150)
+    kubectl.helm("uninstall", RELEASE, "--ignore-not-found", "--wait")
+    kubectl.run("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s", seconds=150)
+
+
+def status(cluster: Cluster) -> None:
+    """Print the platform's resources."""
+    kubectl = Kubectl(cluster.environment(), NAMESPACE)
+    say(kubectl.run("get", "platforms,platformservices,hashrings,pods", "--output=wide").rstrip())
+
+
+def figures(cluster: Cluster) -> None:
+    """Print memory by pod, image sizes, and the feed read time that the demo measured."""
+    kubectl = Kubectl(cluster.environment(), NAMESPACE)
+    say(kubectl.run("top", "pods", "--all-namespaces").rstrip())
+    say()
+    for path in archives():
+        say(f"{path.stat().st_size / 1e6:8.1f} MB  {path.name}")
+    say()
+    subprocess.run(  # noqa: S603 - our own command, its output is for the user
+        ["fanfold-loadtest", "demo", "--url", gateway_url(kubectl)],  # noqa: S607 - from the workspace
+        check=False,
+        timeout=600,
+    )
