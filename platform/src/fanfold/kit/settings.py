@@ -88,6 +88,8 @@ class ObjectStoreSettings(Settings):
     s3_endpoint: str = "http://127.0.0.1:8333"
     s3_region: str = "us-east-1"
     s3_bucket: str = "fanfold"
+    s3_public_endpoint: str = ""
+    """Where clients reach the store for presigned uploads; empty: at `s3_endpoint`."""
 
 
 def load(kind: type[Configured]) -> Configured:
