@@ -12,7 +12,7 @@ FEED_MEMBER_BYTES: Final = 32
 """A member of a feed or timeline: post id (16 bytes), then author id (16 bytes)."""
 
 COMPLETE: Final = bytes(FEED_MEMBER_BYTES)
-"""Sentinel member (score 0) of a complete sorted set, which may hold no post: a key exists only if complete."""
+"""Sentinel member of a complete sorted set, which may hold no post. Score 0, but in feeds: see `feed`."""
 
 TOMBSTONE: Final = b""
 """Value of a blob key whose thing was deleted: readers drop it, refills (SET NX) cannot overwrite it."""
@@ -21,14 +21,28 @@ REVOKED_SESSIONS: Final = b"sessions:revoked"
 """Sorted set: member session id (16 bytes), score Unix seconds at which its last access token expires."""
 
 
+FEED_CLOCK: Final = b"feeds:clock"
+"""String: the newest tick of the clock that orders feed rebuilds and reads of follower lists."""
+
+
 def bucket(user_id: UUID) -> int:
     """Bucket of a user: the low bits of the id's random part."""
     return user_id.int % BUCKETS
 
 
+def feed_prefix(number: int) -> bytes:
+    """What the feed keys of one bucket begin with; the user's 16 bytes follow."""
+    return b"feed:{%d}:" % number
+
+
 def feed(user_id: UUID) -> bytes:
-    """Sorted set: the user's newest posts from followees below the celebrity threshold."""
-    return b"feed:{%d}:%b" % (bucket(user_id), user_id.bytes)
+    """Sorted set: the user's newest posts from followees below the celebrity threshold.
+
+    Its highest score belongs to a marker: `COMPLETE` in a feed, a random one while the feed is being rebuilt. The
+    marker's score is the tick of `FEED_CLOCK` at which the rebuild began; a push whose follower list is older is not
+    taken, because the rebuild has seen its post, and the follow list as it is now.
+    """
+    return feed_prefix(bucket(user_id)) + user_id.bytes
 
 
 def celebrities(user_id: UUID) -> bytes:
@@ -36,14 +50,9 @@ def celebrities(user_id: UUID) -> bytes:
     return b"celebs:{%d}:%b" % (bucket(user_id), user_id.bytes)
 
 
-def unfollowed(user_id: UUID) -> bytes:
-    """Sorted set: authors the user left lately (score: expiry, Unix seconds); pushes and rebuilds obey it."""
-    return b"unfollowed:{%d}:%b" % (bucket(user_id), user_id.bytes)
-
-
-def rebuilding(user_id: UUID) -> bytes:
-    """State of a feed rebuild under way: pushes that meet it are kept for the rebuild to merge."""
-    return b"rebuilding:{%d}:%b" % (bucket(user_id), user_id.bytes)
+def pulled(author_id: UUID) -> bytes:
+    """String: exists while the author's posts are pulled, not pushed (a celebrity, as fan-out last saw them)."""
+    return b"pulled:" + author_id.bytes
 
 
 def timeline(author_id: UUID) -> bytes:
