@@ -168,15 +168,22 @@ class Valkey:
             async with asyncio.timeout(CONNECT_SECONDS):
                 loop = asyncio.get_running_loop()
                 _, connection = await loop.create_connection(_Connection, self._host, self._port)
-                if self._password:
-                    credentials = (self._username, self._password) if self._username else (self._password,)
-                    await connection.send(("AUTH", *credentials))
-                if self._database != "0":
-                    await connection.send(("SELECT", self._database))
+                try:
+                    await self._greet(connection)
+                except BaseException:
+                    connection.close()
+                    raise
         except (OSError, TimeoutError) as error:
             raise ValkeyUnavailableError(f"cannot connect to Valkey at {self._host}:{self._port}: {error}") from error
         log.debug("valkey_connected", host=self._host, port=self._port)
         return connection
+
+    async def _greet(self, connection: _Connection) -> None:
+        if self._password:
+            credentials = (self._username, self._password) if self._username else (self._password,)
+            await connection.send(("AUTH", *credentials))
+        if self._database != "0":
+            await connection.send(("SELECT", self._database))
 
 
 def redis_client(url: str) -> Redis:
