@@ -1,0 +1,1 @@
+"""Fanfold without Kubernetes: the backing stores and all components as processes of one machine."""

@@ -1,0 +1,130 @@
+"""One child process: started with a log file, waited for with a limit, stopped by its id."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+START_SECONDS: Final = 60.0
+STOP_SECONDS: Final = 15.0
+_POLL_SECONDS: Final = 0.05
+_LOG_TAIL: Final = 2_000
+
+
+class ProcessError(Exception):
+    """A process ended or did not become ready: the message names it and quotes the end of its log."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Distinct ports of the loopback interface that are free now."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for item in sockets:
+            item.bind(("127.0.0.1", 0))
+        return [item.getsockname()[1] for item in sockets]
+
+
+class ChildProcess:
+    """A running child. It is told to stop, too, when this process dies (where util-linux's setpriv is there).
+
+    Args:
+        name: For messages.
+        command: Program and arguments.
+        log: File that gets standard output and error.
+        user: Name of the user to run as; None for the current one.
+        stop_signal: What asks it to stop at once but in order.
+        env: Environment; None for the current one.
+    """
+
+    def __init__(  # noqa: PLR0913 - keyword-only wiring
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        log: Path,
+        user: str | None = None,
+        stop_signal: signal.Signals = signal.SIGTERM,
+        env: dict[str, str] | None = None,
+    ) -> None:
+        self.name = name
+        self._log = log
+        self._stop_signal = stop_signal
+        setpriv = shutil.which("setpriv")
+        dies_with_us = [setpriv, "--pdeathsig", stop_signal.name.removeprefix("SIG")] if setpriv else []
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(  # noqa: S603 - our own command line
+                [*dies_with_us, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=log.parent,
+                user=user,
+                group=_group(user),
+                extra_groups=[] if user else None,
+                env=env,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def wait_until(self, ready: Callable[[], bool], seconds: float = START_SECONDS) -> None:
+        """Until ``ready()`` is true.
+
+        Raises:
+            ProcessError: The process ended, or ``seconds`` passed.
+        """
+        deadline = time.monotonic() + seconds
+        while not ready():
+            if not self.running():
+                raise ProcessError(f"{self.name} ended with code {self._process.returncode}. {self._tail()}")
+            if time.monotonic() > deadline:
+                raise ProcessError(f"{self.name} was not ready after {seconds:.0f} s. {self._tail()}")
+            time.sleep(_POLL_SECONDS)
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        self._process.kill()
+        self._process.wait(STOP_SECONDS)
+
+    def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """Ask it to stop; kill it if it has not after ``seconds``."""
+        if self.running():
+            self._process.send_signal(self._stop_signal)
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def _tail(self) -> str:
+        text = self._log.read_text(encoding="utf-8", errors="replace")[-_LOG_TAIL:]
+        return f"The end of its log ({self._log}):\n{text}"
+
+
+def _group(user: str | None) -> int | None:
+    if user is None:
+        return None
+    import pwd  # noqa: PLC0415 - POSIX only, like users
+
+    return pwd.getpwnam(user).pw_gid
+
+
+def is_root() -> bool:
+    """Whether this process runs as root, which PostgreSQL refuses to."""
+    return os.geteuid() == 0
