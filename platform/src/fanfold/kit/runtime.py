@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Generic
 
@@ -30,7 +30,8 @@ from fanfold.kit.settings import Configured, SettingsError, load
 from fanfold.kit.valkey import Valkey, redis_client
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+    from socket import socket
 
     from redis.asyncio import Redis
     from starlette.types import ASGIApp
@@ -124,12 +125,15 @@ class Runtime(Generic[Configured]):
                 reasons[name] = f"{type(error).__name__}: {error}"
         return reasons
 
-    async def serve(self, build: Callable[[Runtime[Configured]], Awaitable[ASGIApp | None]]) -> int:
-        """Build, serve until SIGTERM or SIGINT or a background failure, drain, close; the exit code."""
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+    @asynccontextmanager
+    async def started(
+        self, build: Callable[[Runtime[Configured]], Awaitable[ASGIApp | None]]
+    ) -> AsyncIterator[list[asyncio.Task[None]]]:
+        """Build and serve inside the block, with all servers listening; drain and close after it.
+
+        Yields:
+            The tasks of servers and background work. One that ends inside the block has failed.
+        """
         async with self._stack:
             app = await build(self)
             servers = [_Server(self.admin, self.settings.admin_host, self.settings.admin_port)]
@@ -138,11 +142,23 @@ class Runtime(Generic[Configured]):
                 servers.append(_Server(edge, self.settings.traffic_host, self.settings.traffic_port))
             tasks = [asyncio.create_task(server.serve(), name="server") for server in servers]
             work = [asyncio.create_task(make(), name=name) for name, make in self._background.items()]
+            try:
+                await _listening(servers, tasks)
+                yield [*tasks, *work]
+            finally:
+                await self._drain(servers, tasks, work)
+
+    async def serve(self, build: Callable[[Runtime[Configured]], Awaitable[ASGIApp | None]]) -> int:
+        """Build, serve until SIGTERM or SIGINT or a background failure, drain, close; the exit code."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        async with self.started(build) as tasks:
             waiter = asyncio.create_task(stop.wait())
             log.info("started", version=self.settings.version)
-            await asyncio.wait([waiter, *tasks, *work], return_when=asyncio.FIRST_COMPLETED)
-            failed = _report_failures([*tasks, *work]) if not stop.is_set() else False
-            await self._drain(servers, tasks, work)
+            await asyncio.wait([waiter, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            failed = _report_failures(tasks) if not stop.is_set() else False
             waiter.cancel()
         log.info("stopped")
         return 1 if failed else 0
@@ -183,11 +199,25 @@ class _Server(uvicorn.Server):
                 h11_max_incomplete_event_size=64 << 10,
             )
         )
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        """Bind, and tell who waits for it."""
+        await super().startup(sockets)
+        self.listening.set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Signals are the runtime's."""
         yield
+
+
+async def _listening(servers: list[_Server], tasks: list[asyncio.Task[None]]) -> None:
+    """Until every server listens or one has ended."""
+    waiter = asyncio.ensure_future(asyncio.gather(*(server.listening.wait() for server in servers)))
+    everything: list[asyncio.Future[Any]] = [waiter, *tasks]
+    await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
+    waiter.cancel()
 
 
 def _report_failures(tasks: list[asyncio.Task[None]]) -> bool:
