@@ -1,0 +1,119 @@
+"""Merge the services' OpenAPI documents into the one that the gateway serves: ``make openapi``."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import os
+import secrets
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from fastapi import FastAPI
+
+from fanfold.contracts.components import ROUTED
+from fanfold.kit.runtime import Runtime
+from tools.progress import ROOT, fail, say
+
+TARGET: Final = ROOT / "platform" / "src" / "fanfold" / "gateway" / "static" / "openapi.json"
+BEARER: Final = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
+ANONYMOUS: Final = {
+    ("/v1/accounts", "post"),
+    ("/v1/sessions", "post"),
+    ("/v1/sessions/refresh", "post"),
+}
+"""Operations without an access token, beside everything under ``/v1/media``."""
+
+
+def merged() -> dict[str, Any]:
+    """The document: paths and schemas of every routed service, sorted, so that equal code gives equal bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        _write_secrets(Path(folder))
+        documents = [asyncio.run(_document(room, Path(folder))) for room in ROUTED]
+    paths: dict[str, Any] = {}
+    schemas: dict[str, Any] = {}
+    for room, document in zip(ROUTED, documents, strict=True):
+        for path, operations in document["paths"].items():
+            _add(paths, path, operations, room)
+        for name, schema in document.get("components", {}).get("schemas", {}).items():
+            if schemas.setdefault(name, schema) != schema:
+                fail(f"{room} has another schema {name!r} than a room before it: rename one")
+    _secure(paths)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Fanfold",
+            "version": documents[0]["info"]["version"],
+            "description": "A photo feed. Errors are RFC 9457 problem details; lists are pages with opaque cursors.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": dict(sorted(paths.items())),
+        "components": {"schemas": dict(sorted(schemas.items())), "securitySchemes": BEARER},
+    }
+
+
+def _add(paths: dict[str, Any], path: str, operations: dict[str, Any], room: str) -> None:
+    known = paths.setdefault(path, {})
+    for method, operation in operations.items():
+        if method in known:
+            fail(f"{room} serves {method.upper()} {path}, which a room before it serves too")
+        known[method] = operation
+
+
+def _secure(paths: dict[str, Any]) -> None:
+    for path, operations in paths.items():
+        for method, operation in operations.items():
+            open_to_all = (path, method) in ANONYMOUS or path.startswith("/v1/media")
+            operation["security"] = [] if open_to_all else [{"bearer": []}]
+
+
+async def _document(room: str, folder: Path) -> dict[str, Any]:
+    """One room's document. Its connections are made on first use, so none is made here."""
+    module = importlib.import_module(f"fanfold.{room}.app")
+    runtime = Runtime(module.SETTINGS(service=room, secrets_dir=folder))
+    app = await module.build(runtime)
+    while not isinstance(app, FastAPI):  # a hot route stands in front of the app it wraps
+        app = app.app
+    return app.openapi()
+
+
+def _write_secrets(folder: Path) -> None:
+    """Values of the right form that open nothing."""
+    key = Ed25519PrivateKey.generate()
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    public = json.loads(jwt.get_algorithm_by_name("EdDSA").to_jwk(key.public_key()))
+    values = {
+        "database_url": "postgresql+asyncpg://nobody:nothing@127.0.0.1:1/none",
+        "valkey_url": "redis://127.0.0.1:1/0",
+        "s3_access_key": "none",
+        "s3_secret_key": "none",
+        "identity_key": secrets.token_hex(32),
+        "cursor_key": secrets.token_hex(32),
+        "token_private_key": pem,
+        "token_jwks": json.dumps({"keys": [{**public, "kid": "none"}]}),
+    }
+    for name, value in values.items():
+        (folder / name).write_text(value)
+
+
+def main(arguments: list[str]) -> None:
+    """Write the document; with ``--check`` only compare, exit code 1 when it is not current."""
+    os.environ.setdefault("FANFOLD_LOG_LEVEL", "ERROR")
+    text = json.dumps(merged(), indent=1, ensure_ascii=False) + "\n"
+    if arguments == ["--check"]:
+        if not TARGET.exists() or TARGET.read_text() != text:
+            fail(f"{TARGET.relative_to(ROOT)} is not current: run `make openapi`")
+        return
+    TARGET.parent.mkdir(exist_ok=True)
+    TARGET.write_text(text)
+    say(f"wrote {TARGET.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
