@@ -1,0 +1,261 @@
+"""The custom resources' specs as types, and the names Kubernetes objects of a platform carry.
+
+The CRDs in ``crds/`` are the source of truth for validation and defaults; a test compares these defaults with theirs.
+Unknown fields are ignored: an older reader meets newer resources.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal, TypeVar
+
+import msgspec
+
+GROUP: Final = "fanfold.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+
+PLATFORM_LABEL: Final = "fanfold.dev/platform"
+SERVICE_LABEL: Final = "fanfold.dev/service"
+PAUSED_ANNOTATION: Final = "fanfold.dev/paused"
+"""``"true"`` on a Platform: the operator reports its state and changes nothing of it."""
+
+Quantity = str | int
+Spec = TypeVar("Spec", bound="Record")
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Base of all spec types: immutable, fields in camelCase."""
+
+
+class SecretKeyRef(Record, frozen=True, kw_only=True):
+    """One key of a Secret in the platform's namespace."""
+
+    name: str
+    key: str
+
+
+class Replicas(Record, frozen=True, kw_only=True):
+    """Bounds of autoscaling, both inclusive."""
+
+    min: int = 1
+    max: int = 10
+
+
+class Resources(Record, frozen=True, kw_only=True):
+    """Requests and limits as in a container."""
+
+    requests: dict[str, Quantity] = {}
+    limits: dict[str, Quantity] = {}
+
+
+class Exposure(Record, frozen=True, kw_only=True):
+    """How the gateway's Service is reached from outside. `node_port` only with type NodePort."""
+
+    type: Literal["NodePort", "LoadBalancer", "ClusterIP"] = "NodePort"
+    node_port: int | None = None
+
+
+class ServiceScaling(Record, frozen=True, kw_only=True):
+    """Size of one component. None means: as the CRD's default for this component.
+
+    `target_cpu_percent` is percent of one core per replica, not of the request: a replica is one process with one event
+    loop, which one core saturates.
+    """
+
+    replicas: Replicas | None = None
+    target_cpu_percent: int = msgspec.field(default=60, name="targetCPUPercent")
+    resources: Resources | None = None
+
+
+class GatewaySpec(ServiceScaling, frozen=True, kw_only=True):
+    """The entry."""
+
+    exposure: Exposure = Exposure()
+
+
+class EmbeddedDatabase(Record, frozen=True, kw_only=True):
+    """One PostgreSQL with a volume, run by the operator; for demonstrations and development."""
+
+    storage: Quantity = "10Gi"
+    storage_class_name: str | None = None
+
+
+class ExternalDatabase(Record, frozen=True, kw_only=True):
+    """A PostgreSQL of the user's: the key holds its URL, ``postgresql://user:password@host:5432/database``."""
+
+    secret_ref: SecretKeyRef
+
+
+class DatabaseSpec(Record, frozen=True, kw_only=True):
+    """Exactly one of the two."""
+
+    embedded: EmbeddedDatabase | None = None
+    external: ExternalDatabase | None = None
+
+
+class EmbeddedCache(Record, frozen=True, kw_only=True):
+    """One Valkey with a volume, run by the operator."""
+
+    max_memory: Quantity = "256Mi"
+    storage: Quantity = "2Gi"
+    storage_class_name: str | None = None
+
+
+class ExternalCache(Record, frozen=True, kw_only=True):
+    """A Valkey or Redis of the user's: the key holds its URL, ``redis://:password@host:6379/0``."""
+
+    secret_ref: SecretKeyRef
+    cluster: bool = False
+
+
+class CacheSpec(Record, frozen=True, kw_only=True):
+    """Exactly one of the two."""
+
+    embedded: EmbeddedCache | None = None
+    external: ExternalCache | None = None
+
+
+class S3SecretRef(Record, frozen=True, kw_only=True):
+    """A Secret and which of its keys hold the access key id and the secret access key."""
+
+    name: str
+    access_key: str = "access_key"
+    secret_key: str = "secret_key"  # noqa: S105 - the name of a key, no secret
+
+
+class EmbeddedObjectStore(Record, frozen=True, kw_only=True):
+    """One S3 server with a volume, run by the operator."""
+
+    storage: Quantity = "20Gi"
+    storage_class_name: str | None = None
+
+
+class ExternalObjectStore(Record, frozen=True, kw_only=True):
+    """An S3 service of the user's. `endpoint` is a URL without a path."""
+
+    endpoint: str
+    secret_ref: S3SecretRef
+    bucket: str = "fanfold"
+    region: str = "us-east-1"
+
+
+class ObjectStoreSpec(Record, frozen=True, kw_only=True):
+    """Exactly one of the two."""
+
+    embedded: EmbeddedObjectStore | None = None
+    external: ExternalObjectStore | None = None
+
+
+class FeedSpec(Record, frozen=True, kw_only=True):
+    """`length`: posts a cached feed holds."""
+
+    length: int = 20
+
+
+class FanoutSpec(Record, frozen=True, kw_only=True):
+    """Who counts as a celebrity (followers above the threshold), and how their posts reach feeds."""
+
+    celebrity_threshold: int = 10_000
+    celebrity_mode: Literal["pull", "batched"] = "pull"
+
+
+class MediaSpec(Record, frozen=True, kw_only=True):
+    """`base_url`: prefix of photo URLs, a CDN's or the gateway's own path."""
+
+    base_url: str = msgspec.field(default="/v1/media", name="baseURL")
+
+
+class RingSpec(Record, frozen=True, kw_only=True):
+    """The consistent-hash ring over the replicas of each routed service."""
+
+    virtual_nodes: int = 160
+    bounded_load: float = 1.25
+    snapshot_refresh_seconds: int = 10
+
+
+class PlatformSpec(Record, frozen=True, kw_only=True):
+    """What a platform engineer writes. An empty one is a working demonstration."""
+
+    version: str | None = None
+    image: str | None = None
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    deletion_policy: Literal["Retain", "Delete"] = "Retain"
+    gateway: GatewaySpec = GatewaySpec()
+    database: DatabaseSpec = DatabaseSpec(embedded=EmbeddedDatabase())
+    cache: CacheSpec = CacheSpec(embedded=EmbeddedCache())
+    object_store: ObjectStoreSpec = ObjectStoreSpec(embedded=EmbeddedObjectStore())
+    feed: FeedSpec = FeedSpec()
+    fanout: FanoutSpec = FanoutSpec()
+    media: MediaSpec = MediaSpec()
+    ring: RingSpec = RingSpec()
+    services: dict[str, ServiceScaling] = {}
+
+
+class EnvVar(Record, frozen=True, kw_only=True):
+    """A setting of a component; never a secret."""
+
+    name: str
+    value: str
+
+
+class SecretFile(Record, frozen=True, kw_only=True):
+    """A key of a Secret that appears as the file `file` in the component's folder of secrets."""
+
+    file: str
+    secret: str
+    key: str
+
+
+class Scaling(Record, frozen=True, kw_only=True):
+    """Bounds and target of one service; `target_cpu_percent` is percent of one core per replica."""
+
+    min: int = 1
+    max: int = 1
+    target_cpu_percent: int = msgspec.field(default=60, name="targetCPUPercent")
+
+
+class PlatformServiceSpec(Record, frozen=True, kw_only=True):
+    """One component of a platform, written by the operator. `replicas` belongs to whoever scales.
+
+    Attributes:
+        platform: Name of the Platform.
+        component: Name in `fanfold.contracts.components`.
+        snapshot: Name of the ConfigMap this component may read, if it watches the snapshot.
+        grace_seconds: From SIGTERM to SIGKILL, at the most.
+    """
+
+    platform: str
+    component: str
+    version: str
+    image: str
+    image_pull_policy: str = "IfNotPresent"
+    replicas: int = 1
+    scaling: Scaling = Scaling()
+    resources: Resources = Resources()
+    env: list[EnvVar] = []
+    secrets: list[SecretFile] = []
+    serves: bool = True
+    routed: bool = False
+    exposure: Exposure | None = None
+    snapshot: str | None = None
+    grace_seconds: int = 60
+
+
+class HashRingSpec(Record, frozen=True, kw_only=True):
+    """The ring of one platform: which services have slots, and the gateway whose replicas acknowledge."""
+
+    platform: str
+    services: list[str] = []
+    virtual_nodes: int = 160
+    bounded_load: float = 1.25
+    snapshot_refresh_seconds: int = 10
+
+
+def parse(kind: type[Spec], resource: dict[str, Any]) -> Spec:
+    """The ``spec`` of a custom resource.
+
+    Raises:
+        msgspec.ValidationError: Not of this shape; the message names the field.
+    """
+    return msgspec.convert(resource.get("spec", {}), kind)
