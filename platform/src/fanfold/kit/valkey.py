@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -101,16 +102,33 @@ class Script:
         self.sha = hashlib.sha1(body.encode(), usedforsecurity=False).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server is, and the commands that open a connection to it."""
+
+    host: str
+    port: int
+    greeting: tuple[tuple[str, ...], ...]
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """``redis://[user[:password]@]host[:port][/database]``; the scheme is not looked at."""
+        parts = urlsplit(url)
+        username, password = unquote(parts.username or ""), unquote(parts.password or "")
+        greeting: list[tuple[str, ...]] = []
+        if password:
+            greeting.append(("AUTH", username, password) if username else ("AUTH", password))
+        database = parts.path.strip("/") or "0"
+        if database != "0":
+            greeting.append(("SELECT", database))
+        return cls(parts.hostname or "127.0.0.1", parts.port or 6379, tuple(greeting))
+
+
 class Valkey:
     """Auto-pipelining client of one server; connects on first use and again after a loss."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        self._host = parts.hostname or "127.0.0.1"
-        self._port = parts.port or 6379
-        self._username = unquote(parts.username or "")
-        self._password = unquote(parts.password or "")
-        self._database = parts.path.strip("/") or "0"
+        self._address = Address.parse(url)
         self._connection: _Connection | None = None
         self._connecting: asyncio.Lock = asyncio.Lock()
 
@@ -164,26 +182,22 @@ class Valkey:
             return self._connection
 
     async def _connect(self) -> _Connection:
+        address = self._address
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 loop = asyncio.get_running_loop()
-                _, connection = await loop.create_connection(_Connection, self._host, self._port)
+                _, connection = await loop.create_connection(_Connection, address.host, address.port)
                 try:
-                    await self._greet(connection)
+                    for command in address.greeting:
+                        await connection.send(command)
                 except BaseException:
                     connection.close()
                     raise
         except (OSError, TimeoutError) as error:
-            raise ValkeyUnavailableError(f"cannot connect to Valkey at {self._host}:{self._port}: {error}") from error
-        log.debug("valkey_connected", host=self._host, port=self._port)
+            where = f"{address.host}:{address.port}"
+            raise ValkeyUnavailableError(f"cannot connect to Valkey at {where}: {error}") from error
+        log.debug("valkey_connected", host=address.host, port=address.port)
         return connection
-
-    async def _greet(self, connection: _Connection) -> None:
-        if self._password:
-            credentials = (self._username, self._password) if self._username else (self._password,)
-            await connection.send(("AUTH", *credentials))
-        if self._database != "0":
-            await connection.send(("SELECT", self._database))
 
 
 def redis_client(url: str) -> Redis:
