@@ -1,0 +1,1 @@
+"""Photos: accepted within limits, kept as originals in the object store, shown in immutable variants."""
