@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -59,20 +59,20 @@ async def test_a_script_error_is_not_taken_for_a_forgotten_script(valkey: Valkey
         await valkey.script(Script("return redis.error_reply('own words')"), [])
 
 
-async def test_after_a_lost_connection_the_next_command_connects_again(valkey: Valkey) -> None:
+async def test_after_a_lost_connection_the_next_command_connects_again(valkey: Valkey, stores: BackingStores) -> None:
     identity = await valkey.execute("CLIENT", "ID")
-    other = Valkey(valkey_url(valkey))
+    other = Valkey(stores.valkey_url)
     await other.execute("CLIENT", "KILL", "ID", identity)
     await other.close()
     await asyncio.sleep(0.05)
     assert await valkey.execute("PING") == b"PONG"
 
 
-async def test_what_was_under_way_on_a_lost_connection_fails_at_once(valkey: Valkey) -> None:
+async def test_what_was_under_way_on_a_lost_connection_fails_at_once(valkey: Valkey, stores: BackingStores) -> None:
     identity = await valkey.execute("CLIENT", "ID")
     waiting = asyncio.ensure_future(valkey.execute("BLPOP", "empty", 30))
     await asyncio.sleep(0.05)
-    other = Valkey(valkey_url(valkey))
+    other = Valkey(stores.valkey_url)
     await other.execute("CLIENT", "KILL", "ID", identity)
     await other.close()
     with pytest.raises(ValkeyUnavailableError, match="lost"):
@@ -94,7 +94,3 @@ async def test_a_wrong_password_is_refused(stores: BackingStores) -> None:
     url = stores.valkey_url.replace("redis://:", "redis://:wrong")
     with pytest.raises(ValkeyError, match=r"WRONGPASS|invalid"):
         await Valkey(url).execute("PING")
-
-
-def valkey_url(client: Any) -> str:
-    return f"redis://:{client._password}@{client._host}:{client._port}/{client._database}"
