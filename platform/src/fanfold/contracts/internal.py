@@ -114,10 +114,14 @@ class ActivityAnswer(msgspec.Struct, frozen=True):
 
 
 class ImageClaim(msgspec.Struct, frozen=True):
-    """A post wants these images: each must exist, be `owner_id`'s and not have failed, else 422 names the first."""
+    """These images will be shown: each must exist, be `owner_id`'s and not have failed, else 422 names the first.
+
+    `used_by`: the post that shows them; its deletion lets them go. Empty: the owner's profile, they stay with it.
+    """
 
     owner_id: bytes
     image_ids: list[bytes]
+    used_by: bytes = b""
 
 
 class FollowChange(msgspec.Struct, frozen=True):
