@@ -5,7 +5,12 @@ MessagePack arrays (field names are not stored). New fields go to the end, with 
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
+
+COUNTS_FRESH_MS: Final = 5_000
+"""Counts older than this are asked for again."""
 
 
 class VariantBlob(msgspec.Struct, frozen=True, array_like=True):
@@ -29,7 +34,10 @@ class ImageBlob(msgspec.Struct, frozen=True, array_like=True):
 
 
 class PostBlob(msgspec.Struct, frozen=True, array_like=True):
-    """A post without what changes: counts, likes and the author's name have blobs of their own."""
+    """A post without what changes: counts, likes and the author's name have blobs of their own.
+
+    `version` grows with every change, so that a late writer does not overwrite a newer blob.
+    """
 
     id: bytes
     author_id: bytes
@@ -37,6 +45,7 @@ class PostBlob(msgspec.Struct, frozen=True, array_like=True):
     created_ms: int
     images: list[ImageBlob]
     edited_ms: int = 0
+    version: int = 0
 
 
 class UserBlob(msgspec.Struct, frozen=True, array_like=True):
@@ -49,7 +58,11 @@ class UserBlob(msgspec.Struct, frozen=True, array_like=True):
 
 
 class CountsBlob(msgspec.Struct, frozen=True, array_like=True):
-    """Counts of one post, as `SELECT COUNT` said a few seconds ago at most."""
+    """Counts of one post, as `SELECT COUNT` said at `counted_ms` (Unix time), with this service's changes since.
+
+    Kept longer than `COUNTS_FRESH_MS`: better old counts than none while the activity service does not answer.
+    """
 
     likes: int
     comments: int
+    counted_ms: int = 0

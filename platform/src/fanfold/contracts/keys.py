@@ -12,7 +12,11 @@ FEED_MEMBER_BYTES: Final = 32
 """A member of a feed or timeline: post id (16 bytes), then author id (16 bytes)."""
 
 COMPLETE: Final = bytes(FEED_MEMBER_BYTES)
-"""Sentinel member of a complete sorted set, which may hold no post. Score 0, but in feeds: see `feed`."""
+"""Sentinel member of a complete sorted set, which may hold no post; without it the set counts as missing.
+
+Its score in a timeline and in what a user likes is the floor, the lowest score there: what is above the floor is
+complete, and a floor of 0 means everything. In feeds it means something else: see `feed`.
+"""
 
 TOMBSTONE: Final = b""
 """Value of a blob key whose thing was deleted: readers drop it, refills (SET NX) cannot overwrite it."""
@@ -56,30 +60,36 @@ def pulled(author_id: UUID) -> bytes:
 
 
 def timeline(author_id: UUID) -> bytes:
-    """Sorted set: the author's own newest posts, written by the post service."""
+    """Sorted set: the author's own newest posts (members as in feeds), written by the post service.
+
+    A timeline with a floor is full: one that holds fewer posts than are asked for holds all there are.
+    """
     return b"timeline:" + author_id.bytes
+
+
+POST: Final = b"post:"
+USER: Final = b"user:"
+COUNTS: Final = b"counts:"
+"""What keys of blobs begin with, for hot reads that have ids as bytes; the id's 16 bytes follow."""
 
 
 def post(post_id: UUID) -> bytes:
     """String: a `PostBlob`, written by the post service."""
-    return b"post:" + post_id.bytes
+    return POST + post_id.bytes
 
 
 def user(user_id: UUID) -> bytes:
     """String: a `UserBlob`, written by the profile service."""
-    return b"user:" + user_id.bytes
+    return USER + user_id.bytes
 
 
 def counts(post_id: UUID) -> bytes:
-    """String: a `CountsBlob`, written by the activity service, seconds to live."""
-    return b"counts:" + post_id.bytes
+    """String: a `CountsBlob`, written by the activity service."""
+    return COUNTS + post_id.bytes
 
 
 def liked(user_id: UUID) -> bytes:
-    """Sorted set: ids of the posts the user likes (16 bytes, scored by the post's time), by the activity service.
-
-    Holds the sentinel `COMPLETE` when complete down to the lowest score it holds.
-    """
+    """Sorted set: ids of the posts the user likes (16 bytes, scored by the post's time), by the activity service."""
     return b"liked:" + user_id.bytes
 
 
