@@ -19,6 +19,9 @@ OUTBOX_LAG = Gauge("fanfold_outbox_oldest_seconds", "Age of the oldest row not y
 EVENTS_HANDLED = Counter(
     "fanfold_events_handled_total", "Messages consumed.", ["topic", "group", "outcome"]
 )  # outcome: done, retried, dead
+STREAM_OLDEST = Gauge(
+    "fanfold_stream_oldest_seconds", "Age of the oldest message a group has not acknowledged.", ["topic", "group"]
+)
 EVENT_AGE = Histogram(
     "fanfold_event_age_seconds",
     "From publication to the end of handling.",

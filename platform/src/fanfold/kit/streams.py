@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from fanfold.contracts import events, keys
@@ -17,7 +19,7 @@ from fanfold.kit import metrics
 from fanfold.kit.logging import get_logger, request_id
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
 
     from redis.asyncio import Redis
 
@@ -46,6 +48,7 @@ class Consumer:
         name: Unique in the group; the replica's name.
         handle: Called with the raw payload. Any exception counts as one failed attempt.
         partitions: Streams of the topic.
+        count: Messages one read takes from a partition: few, where they are large or slow.
     """
 
     def __init__(  # noqa: PLR0913 - keyword-only wiring
@@ -57,12 +60,14 @@ class Consumer:
         name: str,
         handle: Callable[[bytes], Awaitable[None]],
         partitions: int = events.PARTITIONS,
+        count: int = COUNT,
     ) -> None:
         self._redis: Any = redis  # redis-py types answers as unions of all protocols; ours are RESP2 with bytes
         self._topic = topic
         self._group = group
         self._name = name
         self._handle = handle
+        self._count_read = count
         self._streams = [keys.stream(topic, partition) for partition in range(partitions)]
 
     async def run(self) -> None:
@@ -79,7 +84,9 @@ class Consumer:
                     await self._ensure_group(stream)
                     await self._claim(stream)
                     next_claim = time.monotonic() + CLAIM_IDLE_MS / 1000 / 3
-                read = await self._redis.xreadgroup(self._group, self._name, {stream: ">"}, count=COUNT, block=BLOCK_MS)
+                read = await self._redis.xreadgroup(
+                    self._group, self._name, {stream: ">"}, count=self._count_read, block=BLOCK_MS
+                )
                 for message_id, fields in _messages(read):
                     await self._deliver(stream, message_id, fields)
             except (RedisConnectionError, RedisTimeoutError, OSError) as error:
@@ -155,6 +162,19 @@ class PoisonError(Exception):
     """Raised by a handler for a message that no retry can mend: it goes to the dead letters at once."""
 
 
+def of_events(handle: Callable[[events.AnyEvent], Awaitable[None]]) -> Callable[[bytes], Awaitable[None]]:
+    """A `Consumer` handler from one that takes events; what is none goes to the dead letters at once."""
+
+    async def decode_and_handle(payload: bytes) -> None:
+        try:
+            event = events.decode(payload)
+        except msgspec.DecodeError as error:
+            raise PoisonError(f"not an event this version knows: {error}") from error
+        await handle(event)
+
+    return decode_and_handle
+
+
 def _messages(read: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
     """Messages of a one-stream XREADGROUP answer: a list of pairs in RESP2, None when the wait ended empty."""
     return list(read[0][1]) if read else []
@@ -166,22 +186,30 @@ async def publish(redis: Redis, topic: str, partition: int, payload: bytes) -> N
     await redis.xadd(keys.stream(topic, partition), fields)
 
 
-async def trim_acknowledged(redis: Any, topic: str, partitions: int = events.PARTITIONS) -> int:
-    """Delete messages that every group of the topic has acknowledged; how many were deleted."""
+async def trim_acknowledged(
+    redis: Any, topic: str, partitions: int = events.PARTITIONS, required: Collection[str] = ()
+) -> int:
+    """Delete messages that every group of the topic has acknowledged; how many were deleted.
+
+    A stream that lacks one of the ``required`` groups is left alone: the group has not started yet and needs all.
+    """
     removed = 0
     for partition in range(partitions):
         stream = keys.stream(topic, partition)
-        with suppress(RedisError):
-            floor = await _acknowledged_floor(redis, stream)
+        with suppress(ResponseError):  # no such stream yet
+            floor = await _acknowledged_floor(redis, stream, required)
             if floor is not None:
                 removed += await redis.xtrim(stream, minid=floor, approximate=False)
     return removed
 
 
-async def _acknowledged_floor(redis: Any, stream: bytes) -> bytes | None:
-    """Lowest id that some group still needs; None when there is no group (then nothing may go)."""
+async def _acknowledged_floor(redis: Any, stream: bytes, required: Collection[str]) -> bytes | None:
+    """Lowest id that some group still needs; None when a group is missing (then nothing may go)."""
+    groups = await redis.xinfo_groups(stream)
+    if not {name.encode() for name in required} <= {group["name"] for group in groups}:
+        return None
     floors = []
-    for group in await redis.xinfo_groups(stream):
+    for group in groups:
         pending = await redis.xpending(stream, group["name"])
         if pending["pending"]:
             floors.append(pending["min"])
@@ -189,6 +217,26 @@ async def _acknowledged_floor(redis: Any, stream: bytes) -> bytes | None:
             milliseconds, sequence = group["last-delivered-id"].split(b"-")
             floors.append(b"%b-%d" % (milliseconds, int(sequence) + 1))
     return min(floors, key=_order, default=None)
+
+
+async def oldest_seconds(redis: Any, topic: str, group: str, partitions: int = events.PARTITIONS) -> float:
+    """Age of the oldest message that ``group`` has not acknowledged, over all partitions; 0 when there is none."""
+    oldest = math.inf
+    for partition in range(partitions):
+        stream = keys.stream(topic, partition)
+        with suppress(ResponseError):  # no such stream yet
+            for known in await redis.xinfo_groups(stream):
+                if known["name"] == group.encode():
+                    oldest = min(oldest, await _oldest_ms(redis, stream, known))
+    return max(0.0, time.time() - oldest / 1000)  # infinity: nothing waits
+
+
+async def _oldest_ms(redis: Any, stream: bytes, group: dict[str, Any]) -> float:
+    """Unix milliseconds at which the group's oldest unacknowledged message was added; infinity when there is none."""
+    if group["pending"]:
+        return _order((await redis.xpending(stream, group["name"]))["min"])[0]
+    waiting = await redis.xrange(stream, min=b"(" + group["last-delivered-id"], count=1)
+    return _order(waiting[0][0])[0] if waiting else math.inf
 
 
 def _order(message_id: bytes) -> tuple[int, ...]:

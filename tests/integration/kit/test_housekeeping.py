@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fanfold.contracts import keys
+from fanfold.kit.housekeeping import Housekeeper
+from fanfold.kit.streams import oldest_seconds, publish
+from fanfold.kit.valkey import redis_client
+
+if TYPE_CHECKING:
+    from fanfold.dev.stores import BackingStores
+
+pytestmark = pytest.mark.integration
+
+TOPIC = "fanout-kept"
+STREAM = keys.stream(TOPIC, 3)
+MINUTE_AGO_MS = 60_000
+
+
+@pytest.fixture
+async def redis(stores: BackingStores) -> AsyncIterator[Any]:
+    client = redis_client(stores.valkey_url)
+    yield client
+    await client.flushdb()
+    await client.aclose()
+
+
+async def read(redis: Any, group: str, count: int = 10) -> list[bytes]:
+    answer = await redis.xreadgroup(group, "one", {STREAM: ">"}, count=count)
+    return [message_id for message_id, _ in answer[0][1]] if answer else []
+
+
+async def test_only_what_all_groups_have_acknowledged_is_deleted(redis: Any) -> None:
+    for group in ("fast", "slow"):
+        await redis.xgroup_create(STREAM, group, id="0", mkstream=True)
+    for number in range(4):
+        await publish(redis, TOPIC, 3, b"%d" % number)
+    await redis.xack(STREAM, "fast", *await read(redis, "fast"))
+    slow = await read(redis, "slow", count=3)
+    await redis.xack(STREAM, "slow", slow[0], slow[2])  # the second is still under way
+
+    keeper = Housekeeper(redis, {TOPIC: ("fast", "slow")})
+    assert await keeper.sweep() == 1
+    assert [fields[b"event"] for _, fields in await redis.xrange(STREAM)] == [b"1", b"2", b"3"]
+
+
+async def test_nothing_is_deleted_before_a_group_that_needs_it_exists(redis: Any) -> None:
+    await redis.xgroup_create(STREAM, "early", id="0", mkstream=True)
+    await publish(redis, TOPIC, 3, b"for both")
+    await redis.xack(STREAM, "early", *await read(redis, "early"))
+    keeper = Housekeeper(redis, {TOPIC: ("early", "late")})
+
+    assert await keeper.sweep() == 0
+    await redis.xgroup_create(STREAM, "late", id="0")
+    await redis.xack(STREAM, "late", *await read(redis, "late"))
+    assert await keeper.sweep() == 1
+
+
+async def test_the_age_of_the_oldest_message_counts_those_under_way_and_those_not_yet_read(redis: Any) -> None:
+    assert await oldest_seconds(redis, TOPIC, "group") == 0.0
+    await redis.xgroup_create(STREAM, "group", id="0", mkstream=True)
+    seconds, _ = await redis.time()
+    await redis.xadd(STREAM, {b"event": b"old"}, id=f"{seconds * 1000 - MINUTE_AGO_MS}-0")
+    await publish(redis, TOPIC, 3, b"new")
+    assert 59 < await oldest_seconds(redis, TOPIC, "group") < 70, "not yet read"
+
+    old, new = await read(redis, "group")
+    assert 59 < await oldest_seconds(redis, TOPIC, "group") < 70, "read, not acknowledged"
+    await redis.xack(STREAM, "group", old)
+    assert await oldest_seconds(redis, TOPIC, "group") < 10
+    await redis.xack(STREAM, "group", new)
+    assert await oldest_seconds(redis, TOPIC, "group") == 0.0
