@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -39,26 +39,30 @@ class Cluster(Protocol):
 
 @dataclass
 class Native:
-    """The cluster of this repository: Kubernetes from Go modules, without Docker."""
+    """The cluster of this repository: Kubernetes from Go modules, without Docker. Several may run, each by its name."""
 
     why: str
+    name: str = field(default_factory=lambda: os.environ.get("CLUSTER_NAME", NAME))
 
     def build(self) -> None:
         command("build-cluster", [ROOT / "cluster" / "build.sh"], seconds=1800)
         command("cluster-packages", [ROOT / "cluster" / "install-deps.sh"], seconds=600)
 
     def start(self) -> str:
-        return command("cluster-up", [BINARY, "up"], seconds=180).strip().splitlines()[-1]
+        return self._run("up", seconds=180).strip().splitlines()[-1]
 
     def load(self, archives: list[Path]) -> None:
-        command("cluster-load", [BINARY, "load", *archives], seconds=300)
+        self._run("load", *archives, seconds=300)
 
     def environment(self) -> dict[str, str]:
-        kubeconfig = command("cluster-kubeconfig", [BINARY, "kubeconfig"], seconds=10).strip()
-        return {**os.environ, "KUBECONFIG": kubeconfig}
+        return {**os.environ, "KUBECONFIG": self._run("kubeconfig", seconds=10).strip()}
 
     def stop(self, *, purge: bool) -> None:
-        command("cluster-down", [BINARY, "down", *(["--purge"] if purge else [])], seconds=180)
+        self._run("down", *(["--purge"] if purge else []), seconds=180)
+
+    def _run(self, verb: str, *arguments: str | Path, seconds: float) -> str:
+        words = [BINARY, verb, "--name", self.name, *arguments]
+        return command(f"{self.name}-{verb}", words, seconds=seconds)
 
 
 @dataclass

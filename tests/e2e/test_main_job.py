@@ -1,0 +1,175 @@
+"""The main job on the native cluster, in the order in which an engineer lives it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from fanfold.contracts import snapshot as snapshots
+from fanfold.contracts.components import COMPONENTS
+from tools.local.clusters import Kubectl
+from tools.local.up import PLATFORM, gateway_url
+from tools.progress import ROOT, StageError
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = 120) -> float:
+    """Seconds until the condition held; fails with what did not come about."""
+    started = time.monotonic()
+    while not condition():
+        if time.monotonic() - started > seconds:
+            pytest.fail(f"not within {seconds:.0f} s: {what}")
+        time.sleep(0.25)
+    return time.monotonic() - started
+
+
+def read_snapshot(kubectl: Kubectl) -> snapshots.Snapshot:
+    config: Any = kubectl.get("configmap", f"{PLATFORM}-snapshot")
+    return snapshots.decode(config["data"][snapshots.SNAPSHOT_KEY])
+
+
+def items(answer: Any) -> list[Any]:
+    found: list[Any] = answer["items"]
+    return found
+
+
+def test_the_journey_of_people_and_photos_succeeds_on_what_the_operator_deployed(deployed: Kubectl) -> None:
+    platform: Any = deployed.get("platform", PLATFORM)
+    conditions = {condition["type"]: condition for condition in platform["status"]["conditions"]}
+    assert conditions["Ready"]["status"] == "True"
+    assert conditions["Ready"]["observedGeneration"] == platform["metadata"]["generation"]
+    services = {item["spec"]["component"] for item in items(deployed.get("platformservices"))}
+    assert services == {component.name for component in COMPONENTS}
+
+
+def test_the_gateway_serves_docs_and_refuses_strangers(deployed: Kubectl) -> None:
+    url = gateway_url(deployed)
+    assert httpx.get(f"{url}/openapi.json").json()["openapi"].startswith("3.1")
+    refused = httpx.get(f"{url}/v1/feed")
+    assert refused.status_code == 401
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert httpx.get(f"{url}/internal/users/batch").status_code == 404
+    assert httpx.get(f"{url}/metrics").status_code == 404
+
+
+def test_every_pod_runs_without_root_on_a_read_only_file_system(deployed: Kubectl) -> None:
+    for pod in items(deployed.get("pods")):
+        for container in pod["spec"]["containers"]:
+            context = {**pod["spec"].get("securityContext", {}), **container["securityContext"]}
+            assert context["runAsNonRoot"] is True, pod["metadata"]["name"]
+            assert context["readOnlyRootFilesystem"] is True, pod["metadata"]["name"]
+            assert context["allowPrivilegeEscalation"] is False, pod["metadata"]["name"]
+
+
+def test_no_secret_stands_in_an_environment_or_a_log(deployed: Kubectl) -> None:
+
+    values = {
+        base64.b64decode(value).decode()
+        for secret in items(deployed.get("secrets"))
+        if secret["type"] == "Opaque"
+        for value in secret["data"].values()
+    }
+    values = {value for value in values if len(value) >= 16 and not value.startswith("{")}
+    assert values
+    for pod in items(deployed.get("pods")):
+        name = pod["metadata"]["name"]
+        logs = deployed.run("logs", name, "--all-containers", "--tail=-1")
+        spec = json.dumps(pod["spec"])
+        assert not [value for value in values if value in spec], f"{name} has a secret in its spec"
+        assert not [value for value in values if value in logs], f"{name} has a secret in its log"
+
+
+def test_a_scaled_service_reaches_the_ring_of_every_gateway(deployed: Kubectl) -> None:
+    before = read_snapshot(deployed)
+    replicas = len(before.services["feed"])
+    deployed.run("scale", f"platformservice/{PLATFORM}-feed", f"--replicas={replicas + 1}")
+    until(lambda: len(read_snapshot(deployed).services["feed"]) == replicas + 1, "a further slot of feed")
+    after = read_snapshot(deployed)
+    assert after.epoch > before.epoch
+    assert {slot.slot for slot in before.services["feed"]} < {slot.slot for slot in after.services["feed"]}
+
+    def acknowledged() -> bool:
+        ring: Any = deployed.get("hashring", PLATFORM)
+        return int(ring["status"]["epoch"]) >= after.epoch
+
+    until(acknowledged, "the ring's status at the snapshot's epoch")
+
+
+def test_a_killed_pod_is_replaced_and_its_successor_inherits_the_slot(deployed: Kubectl) -> None:
+    before = read_snapshot(deployed)
+    (slot,) = before.services["post"]
+    (pod,) = items(deployed.get("pods", f"--selector=fanfold.dev/service=post,fanfold.dev/platform={PLATFORM}"))
+    deployed.run("delete", "pod", pod["metadata"]["name"], "--wait=false")
+
+    def replaced() -> bool:
+        slots = [entry for entry in read_snapshot(deployed).services["post"] if entry.state == "active"]
+        return [entry.slot for entry in slots] == [slot.slot] and slots[0].address != slot.address
+
+    until(replaced, "post's slot at a new address")
+
+
+def test_an_edited_child_is_repaired(deployed: Kubectl) -> None:
+    deployed.run("set", "image", f"deployment/{PLATFORM}-activity", "*=localhost/wrong:1")
+
+    def repaired() -> bool:
+        deployment: Any = deployed.get("deployment", f"{PLATFORM}-activity")
+        return "wrong" not in deployment["spec"]["template"]["spec"]["containers"][0]["image"]
+
+    until(repaired, "the image of activity as it was", seconds=30)
+
+
+@pytest.mark.parametrize(
+    ("patch", "sentence"),
+    [
+        ({"gateway": {"replicas": {"min": 5, "max": 2}}}, "min"),
+        ({"fanout": {"celebrityMode": "shout"}}, "celebrityMode"),
+        ({"database": {"embedded": {}, "external": {"secretRef": {"name": "x", "key": "y"}}}}, "embedded"),
+    ],
+)
+def test_an_invalid_platform_is_refused_with_a_sentence(deployed: Kubectl, patch: Any, sentence: str) -> None:
+    with pytest.raises(StageError, match=sentence):
+        deployed.run("patch", "platform", PLATFORM, "--type=merge", f"--patch={json.dumps({'spec': patch})}")
+
+
+def test_a_platform_that_names_a_missing_secret_says_so_and_recovers(deployed: Kubectl) -> None:
+    manifest = ROOT / ".build" / "missing-secret.json"
+    external = {"external": {"secretRef": {"name": "absent-secret", "key": "uri"}}}
+    platform = {
+        "apiVersion": "fanfold.dev/v1alpha1",
+        "kind": "Platform",
+        "metadata": {"name": "waiting"},
+        "spec": {"database": external, "gateway": {"exposure": {"type": "ClusterIP"}}},
+    }
+    manifest.write_text(json.dumps(platform))
+    deployed.run("apply", "--filename", manifest)
+
+    def told() -> bool:
+        answer: Any = deployed.get("platform", "waiting")
+        conditions = {entry["type"]: entry for entry in answer.get("status", {}).get("conditions", [])}
+        ready = conditions.get("Ready", {})
+        return ready.get("status") == "False" and "absent-secret" in json.dumps(conditions)
+
+    until(told, "Ready=False with the name of the Secret", seconds=30)
+    deployed.run("delete", "platform", "waiting", "--timeout=60s", seconds=90)
+
+
+def test_a_deleted_platform_leaves_nothing_but_its_data(deployed: Kubectl) -> None:
+    deployed.run("delete", "platform", PLATFORM, "--timeout=60s", seconds=90)
+    kinds = (
+        "platformservices,hashrings,deployments,statefulsets,services,jobs,pods,configmaps,serviceaccounts,"
+        "poddisruptionbudgets,horizontalpodautoscalers,networkpolicies,roles,rolebindings"
+    )
+
+    def gone() -> bool:
+        return not items(deployed.get(kinds, f"--selector=fanfold.dev/platform={PLATFORM}"))
+
+    until(gone, "everything that belonged to the platform is gone", seconds=90)
+    claims = items(deployed.get("persistentvolumeclaims", f"--selector=fanfold.dev/platform={PLATFORM}"))
+    assert claims, "deletionPolicy Retain keeps the data"
