@@ -130,12 +130,12 @@ AnyEvent = (
 TOPICS: Final[tuple[str, ...]] = ("posts", "follows", "activity", "image-originals", "images", "accounts")
 
 GROUPS: Final[dict[str, tuple[str, ...]]] = {
-    "posts": ("feed-worker", "notification-worker"),
+    "posts": ("feed-worker", "image-worker", "notification-worker"),
     "follows": ("feed-worker", "notification-worker"),
     "activity": ("notification-worker",),
     "image-originals": ("image-worker",),
     "images": (),
-    "accounts": ("feed-worker", "notification-worker"),
+    "accounts": ("feed-worker", "image-worker", "notification-worker"),
 }
 """Consumer groups that a platform has: no message is deleted before each of them exists and has acknowledged it."""
 
