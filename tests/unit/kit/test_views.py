@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+from pydantic import BaseModel
+
+from fanfold.contracts import api
+from fanfold.contracts.blobs import ImageBlob, PostBlob, UserBlob, VariantBlob
+from fanfold.contracts.ids import new_id
+from fanfold.kit.views import PostsPage, PostView, author_view, encode, format_id, post_view
+
+AUTHOR = UserBlob(new_id().bytes, "ada", "Ada L.", "pictures/ada.webp")
+VARIANT = VariantBlob(640, 480, "webp", "images/abc.webp")
+IMAGE = ImageBlob(new_id().bytes, 4000, 3000, "LEHV6nWB2yk8", "a lake", [VARIANT])
+POST = PostBlob(new_id().bytes, AUTHOR.id, "hello", 1_750_000_000_123, [IMAGE])
+
+
+def _view(post: PostBlob = POST, author: UserBlob = AUTHOR) -> PostView:
+    return post_view(post, author_view(author, "/v1/media"), "/v1/media", counts=(3, 2), liked=True)
+
+
+def _shape(kind: Any) -> Any:
+    """Field names of a model or struct in order, with the shapes of the models inside."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return {name: _shape(item.annotation) for name, item in kind.model_fields.items()}
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return {item.name: _shape(item.type) for item in msgspec.structs.fields(kind)}
+    inner = [_shape(argument) for argument in getattr(kind, "__args__", ())]
+    return next((shape for shape in inner if isinstance(shape, dict)), None)
+
+
+def test_the_fast_post_has_the_fields_of_the_public_one_in_the_same_order() -> None:
+    assert json.dumps(_shape(PostView)) == json.dumps(_shape(api.Post))
+    assert list(_shape(PostView)["images"]["variants"]) == ["width", "height", "format", "url"]
+
+
+def test_the_fast_post_encodes_to_what_the_public_one_encodes_to() -> None:
+    for author in (AUTHOR, msgspec.structs.replace(AUTHOR, picture_path="")):
+        encoded = encode(_view(author=author))
+        assert json.loads(api.Post.model_validate_json(encoded).model_dump_json()) == json.loads(encoded)
+
+
+def test_a_page_encodes_to_what_the_public_page_encodes_to() -> None:
+    for cursor in ("abc", None):
+        encoded = encode(PostsPage([_view()], cursor))
+        page = api.Page[api.Post].model_validate_json(encoded)
+        assert json.loads(page.model_dump_json()) == json.loads(encoded)
+
+
+def test_urls_stand_under_the_media_base() -> None:
+    view = _view()
+    assert view.images[0].variants[0].url == "/v1/media/images/abc.webp"
+    assert view.author.picture_url == "/v1/media/pictures/ada.webp"
+
+
+def test_ids_are_formatted_as_uuids() -> None:
+    identifier = uuid4()
+    assert format_id(identifier.bytes) == str(identifier)
