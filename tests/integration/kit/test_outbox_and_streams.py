@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -182,7 +183,7 @@ class Handler:
         self.seen.append(payload)
 
 
-def consumer(redis: Redis, handler: Handler, name: str = "one") -> Consumer:
+def consumer(redis: Redis, handler: Callable[[bytes], Awaitable[None]], name: str = "one") -> Consumer:
     return Consumer(redis, topic="posts", group="test", name=name, handle=handler, partitions=1)
 
 
@@ -270,6 +271,36 @@ async def test_a_message_of_a_crashed_consumer_is_claimed_and_one_that_fails_for
 
     await until(buried)
     assert len(handler.failures) == 100 - (streams.MAX_ATTEMPTS - 1)
+
+
+async def test_a_slow_handler_keeps_its_message_and_those_behind_it(
+    redis: Redis, running: Callable[[Consumer], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "CLAIM_IDLE_MS", 150)
+    monkeypatch.setattr(streams, "BLOCK_MS", 20)
+    done: list[tuple[str, bytes]] = []
+
+    def slowly(name: str) -> Callable[[bytes], Awaitable[None]]:
+        async def handle(payload: bytes) -> None:
+            await asyncio.sleep(0.6)
+            done.append((name, payload))
+
+        return handle
+
+    for number in range(2):
+        await streams.publish(redis, "posts", 0, b"%d" % number)
+    running(consumer(redis, slowly("one"), "one"))
+
+    async def taken() -> bool:
+        with suppress(Exception):
+            pending: Any = await redis.xpending(keys.stream("posts", 0), "test")
+            return bool(pending["pending"] == 2)
+        return False
+
+    await until(taken)
+    running(consumer(redis, slowly("two"), "two"))
+    await until(partial(nothing_pending, redis))
+    assert done == [("one", b"0"), ("one", b"1")]
 
 
 async def test_a_group_that_the_server_lost_is_made_again(redis: Redis, running: Callable[[Consumer], None]) -> None:

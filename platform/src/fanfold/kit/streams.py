@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from fanfold.contracts import events, keys
@@ -28,7 +28,7 @@ log = get_logger(__name__)
 BLOCK_MS: Final = 1_000
 COUNT: Final = 32
 CLAIM_IDLE_MS: Final = 30_000
-"""A message this long with one consumer belongs to a crashed one: longer than any handler may take."""
+"""A message this long with one consumer belongs to a crashed one; a live one says every third of it that it works."""
 MAX_ATTEMPTS: Final = 5
 RETRY_SECONDS: Final = (0.1, 0.5, 2.0)
 """Pauses between attempts within one delivery; then the message waits for its claim."""
@@ -87,8 +87,7 @@ class Consumer:
                 read = await self._redis.xreadgroup(
                     self._group, self._name, {stream: ">"}, count=self._count_read, block=BLOCK_MS
                 )
-                for message_id, fields in _messages(read):
-                    await self._deliver(stream, message_id, fields)
+                await self._deliver_all(stream, _messages(read))
             except (RedisConnectionError, RedisTimeoutError, OSError) as error:
                 log.warning("stream_unavailable", stream=stream.decode(), error=str(error))
                 await asyncio.sleep(1)
@@ -114,11 +113,31 @@ class Consumer:
         if not attempts:
             return
         claimed = await self._redis.xclaim(stream, self._group, self._name, CLAIM_IDLE_MS, list(attempts))
+        alive = []
         for message_id, fields in claimed:
             if attempts[message_id] >= MAX_ATTEMPTS:
                 await self._bury(stream, message_id, fields, f"given up after {attempts[message_id]} deliveries")
             else:
+                alive.append((message_id, fields))
+        await self._deliver_all(stream, alive)
+
+    async def _deliver_all(self, stream: bytes, messages: list[tuple[bytes, dict[bytes, bytes]]]) -> None:
+        if not messages:
+            return
+        message_ids = [message_id for message_id, _ in messages]
+        holding = asyncio.create_task(self._hold(stream, message_ids))  # noqa: RUF006 - referred to until it is cancelled
+        try:
+            for message_id, fields in messages:
                 await self._deliver(stream, message_id, fields)
+        finally:
+            holding.cancel()
+
+    async def _hold(self, stream: bytes, message_ids: list[bytes]) -> None:
+        """Say that these messages are being worked on, as long as this consumer lives; JUSTID counts no delivery."""
+        while True:
+            await asyncio.sleep(CLAIM_IDLE_MS / 1000 / 3)
+            with suppress(RedisError, OSError):  # the next beat comes before anybody may claim them
+                await self._redis.xclaim(stream, self._group, self._name, 0, message_ids, justid=True)
 
     async def _deliver(self, stream: bytes, message_id: bytes, fields: dict[bytes, bytes]) -> None:
         token = request_id.set(fields.get(b"request_id", b"").decode())
