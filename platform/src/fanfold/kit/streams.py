@@ -125,7 +125,7 @@ class Consumer:
         if not messages:
             return
         message_ids = [message_id for message_id, _ in messages]
-        holding = asyncio.create_task(self._hold(stream, message_ids))  # noqa: RUF006 - referred to until it is cancelled
+        holding = asyncio.create_task(self._hold(stream, message_ids))
         try:
             for message_id, fields in messages:
                 await self._deliver(stream, message_id, fields)
