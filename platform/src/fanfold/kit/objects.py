@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar
 from urllib.parse import urlsplit
 
 import stamina
@@ -144,20 +144,20 @@ class ObjectStore:
         response = await self._call(f"get {key}", lambda: self._client.get_object(self._bucket, key, offset, length))
         return ObjectReader(self, key, response)
 
-    async def download(self, key: str, path: Path, limit: int) -> None:
-        """Write an object to ``path``.
+    async def download(self, key: str, file: BinaryIO, limit: int) -> None:
+        """Write an object to an open file, which is flushed at the end.
 
         Raises:
             ObjectMissingError: No such object.
-            ObjectTooLargeError: It has more than ``limit`` bytes.
+            ObjectTooLargeError: It has more than ``limit`` bytes; nothing is written.
         """
         reader = await self.open(key)
         if reader.size > limit:
             await reader.close()
             raise ObjectTooLargeError(f"get {key}: {reader.size} bytes are over the limit of {limit}")
-        with await self._call(f"open {path}", lambda: path.open("wb")) as file:
-            async for chunk in reader:
-                await self._call(f"write {path}", partial(file.write, chunk))
+        async for chunk in reader:
+            await self._call(f"write {key}", partial(file.write, chunk))
+        await self._call(f"write {key}", file.flush)
 
     async def list_keys(self, prefix: str) -> list[str]:
         """Keys that begin with ``prefix``; for prefixes with few objects."""

@@ -1,0 +1,46 @@
+"""Composition root of the image service."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastapi import Request, Response
+
+from fanfold.image.media import media_router
+from fanfold.image.models import SCHEMA
+from fanfold.image.routes import image_router, internal_router
+from fanfold.image.service import ImageService
+from fanfold.image.settings import ImageSettings
+from fanfold.image.wiring import open_stores
+from fanfold.kit.errors import PROBLEM_MEDIA_TYPE, Unavailable
+from fanfold.kit.logging import get_logger, request_id
+from fanfold.kit.objects import ObjectStoreError
+from fanfold.kit.web import create_app
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from fanfold.kit.runtime import Runtime
+
+SETTINGS = ImageSettings
+log = get_logger(__name__)
+
+
+async def build(runtime: Runtime[ImageSettings]) -> ASGIApp:
+    """The service: uploads, pictures, variants; relays the room's outbox."""
+    settings = runtime.settings
+    store, processes = open_stores(runtime)
+    service = ImageService(settings=settings, database=runtime.database, store=store, processes=processes)
+    runtime.relay_outbox(SCHEMA)
+    app = create_app("Fanfold image", settings.version)
+    app.add_exception_handler(ObjectStoreError, _store_unavailable)
+    app.include_router(image_router(service, settings))
+    app.include_router(media_router(store, service))
+    app.include_router(internal_router(service))
+    return app
+
+
+async def _store_unavailable(_: Request, error: Exception) -> Response:
+    log.warning("object_store_unavailable", error=str(error))
+    problem = Unavailable("The object store does not answer; try again.")
+    return Response(problem.document(request_id.get()), problem.status, problem.headers, PROBLEM_MEDIA_TYPE)

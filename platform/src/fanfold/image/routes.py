@@ -1,0 +1,90 @@
+"""HTTP of the image room: uploads, pictures, and what other services ask."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from fastapi import APIRouter, Request
+
+from fanfold.contracts import internal
+from fanfold.image.receiving import FIELD, receive, spooled
+from fanfold.image.schemas import ImageView, UploadTicket
+from fanfold.kit.errors import Unavailable
+from fanfold.kit.web import CurrentUser, check_batch, internal_route
+
+if TYPE_CHECKING:
+    from fanfold.image.service import ImageService
+    from fanfold.image.settings import ImageSettings
+
+_FORM: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": [FIELD],
+                    "properties": {FIELD: {"type": "string", "contentMediaType": "application/octet-stream"}},
+                }
+            }
+        },
+    }
+}
+
+
+def image_router(service: ImageService, settings: ImageSettings) -> APIRouter:
+    """Public routes under ``/v1/images``."""
+    router = APIRouter(prefix="/v1/images", tags=["image"])
+    receiving = asyncio.Semaphore(settings.upload_concurrency)
+
+    @router.post("", status_code=201, response_model=ImageView, openapi_extra=_FORM)
+    async def upload_image(request: Request, user_id: CurrentUser) -> ImageView:
+        """Upload a photo: JPEG, PNG, WebP, AVIF or GIF, still.
+
+        Its variants are made at once; poll the image until `status` is `ready`, or post it before that.
+        """
+        if receiving.locked():
+            raise Unavailable("Too many uploads at once; try again.", retry_after=2)
+        async with receiving:
+            with spooled(settings.spool_dir) as (file, path):
+                received = await receive(request, file, settings.upload_bytes, settings.upload_seconds)
+                return await service.take(user_id, path, received)
+
+    @router.post("/uploads", status_code=201, response_model=UploadTicket)
+    async def offer_upload(user_id: CurrentUser) -> UploadTicket:
+        """Get a form to upload a photo straight to the object store, past this service."""
+        return await service.offer(user_id)
+
+    @router.post("/uploads/{upload_id}/complete", status_code=201, response_model=ImageView)
+    async def complete_upload(upload_id: UUID, user_id: CurrentUser) -> ImageView:
+        """Make an image of what was uploaded with the form. Safe to repeat."""
+        if receiving.locked():
+            raise Unavailable("Too many uploads at once; try again.", retry_after=2)
+        async with receiving:
+            return await service.complete(user_id, upload_id)
+
+    @router.get("/{image_id}", response_model=ImageView)
+    async def read_image(image_id: UUID, _: CurrentUser) -> ImageView:
+        """An image and its variants, for everybody who has its id."""
+        return await service.find(image_id)
+
+    return router
+
+
+def internal_router(service: ImageService) -> APIRouter:
+    """What other services call."""
+    router = APIRouter()
+
+    async def batch(asked: internal.Ids) -> internal.Blobs:
+        check_batch(len(asked.ids))
+        return internal.Blobs(await service.blobs(asked.ids))
+
+    async def claim(asked: internal.ImageClaim) -> internal.Blobs:
+        check_batch(len(asked.image_ids))
+        return internal.Blobs(await service.claim(asked.owner_id, asked.image_ids, asked.used_by))
+
+    internal_route(router, internal.IMAGES, batch)
+    internal_route(router, internal.CLAIM_IMAGES, claim)
+    return router
