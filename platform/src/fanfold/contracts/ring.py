@@ -1,0 +1,121 @@
+"""The consistent hash ring of one service: pure, and equal in every process that reads the same snapshot.
+
+Each slot owns ``virtual_nodes x weight`` positions on a circle of 64-bit hashes; a key belongs to the slot of the next
+position clockwise (Karger et al., 1997). Bounded load (Mirrokni, Thorup and Zadimoghaddam, "Consistent Hashing with
+Bounded Loads", 2016) lets a key pass on when its slot holds more than ``bounded_load`` times its fair share.
+
+Positions depend on slot names alone, never on addresses, on the order of the list or on Python's hash seed.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Final
+
+import xxhash
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    from fanfold.contracts.snapshot import Slot
+
+VIRTUAL_NODES: Final = 160
+BOUNDED_LOAD: Final = 1.25
+
+
+def key_of(user_id: bytes) -> int:
+    """Position of a key (16 raw bytes of a user id) on the circle."""
+    return xxhash.xxh3_64_intdigest(user_id)
+
+
+class Ring:
+    """Where keys live among the slots of one service.
+
+    Attributes:
+        names: Slots on the ring, sorted; all answers are indexes into it.
+
+    Args:
+        slots: As the snapshot lists them. Draining slots get no keys, unless all of them are draining.
+        virtual_nodes: Positions per unit of weight.
+        bounded_load: Most load of a slot as a multiple of its fair share; above 1.
+
+    Raises:
+        ValueError: ``bounded_load`` leaves no room, or a weight or ``virtual_nodes`` is below 1.
+    """
+
+    __slots__ = ("_bound", "_owners", "_positions", "_shares", "names")
+
+    def __init__(
+        self, slots: Sequence[Slot], virtual_nodes: int = VIRTUAL_NODES, bounded_load: float = BOUNDED_LOAD
+    ) -> None:
+        if bounded_load <= 1:
+            raise ValueError(f"bounded_load must be above 1, not {bounded_load}: slots need room to take an overflow")
+        if virtual_nodes < 1 or any(slot.weight < 1 for slot in slots):
+            raise ValueError("virtual_nodes and every weight must be at least 1")
+        members = sorted(eligible(slots), key=lambda slot: slot.slot)
+        self.names = tuple(slot.slot for slot in members)
+        self._bound = bounded_load
+        total = sum(slot.weight for slot in members)
+        self._shares = tuple(slot.weight / total for slot in members)
+        points = sorted(
+            (xxhash.xxh3_64_intdigest(f"{slot.slot}#{replica}".encode()), index)
+            for index, slot in enumerate(members)
+            for replica in range(virtual_nodes * slot.weight)
+        )
+        self._positions = [position for position, _ in points]
+        self._owners = [index for _, index in points]
+        # One past the end wraps to the first, so that a lookup needs no modulo.
+        self._owners += self._owners[:1]
+
+    def owner(self, key: int) -> int:
+        """The slot that ``key`` belongs to.
+
+        Raises:
+            IndexError: The ring is empty.
+        """
+        return self._owners[bisect_left(self._positions, key)]
+
+    def walk(self, key: int) -> Iterator[int]:
+        """Every slot once, in the order in which ``key`` would fall to them."""
+        start = bisect_left(self._positions, key)
+        count = len(self._positions)
+        seen: set[int] = set()
+        for step in range(count):
+            owner = self._owners[(start + step) % count]
+            if owner not in seen:
+                seen.add(owner)
+                yield owner
+                if len(seen) == len(self.names):
+                    return
+
+    def place(self, key: int, loads: Sequence[int], *, floor: int = 0, without: Collection[int] = ()) -> int | None:
+        """The first slot of `walk` that may take one more.
+
+        Args:
+            key: Position of the key.
+            loads: Current load of each slot, in the order of `names`.
+            floor: A slot loaded less than this always takes its keys: at a handful of requests the mean says nothing,
+                and a key that leaves home meets a cold cache.
+            without: Slots not to choose, e.g. because they just failed.
+
+        Returns:
+            The slot's index; None when ``without`` leaves none. When only slots above the bound are left (those with
+            room are excluded), the first of these.
+        """
+        total = sum(loads) + 1
+        fallback: int | None = None
+        for index in self.walk(key):
+            if index in without:
+                continue
+            capacity = max(floor, math.ceil(self._bound * total * self._shares[index]))
+            if loads[index] < capacity:
+                return index
+            if fallback is None:
+                fallback = index
+        return fallback
+
+
+def eligible(slots: Sequence[Slot]) -> list[Slot]:
+    """Slots that take new keys: the active ones, or all when none is active."""
+    return [slot for slot in slots if slot.state == "active"] or list(slots)

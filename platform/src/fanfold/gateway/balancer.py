@@ -1,0 +1,143 @@
+"""Which slot of a service takes a request: the ring for users, the less loaded of two for everybody else."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Final
+
+from fanfold.contracts.ring import Ring
+from fanfold.gateway.upstream import Endpoint
+from fanfold.kit.errors import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fanfold.contracts.snapshot import Slot, Snapshot
+    from fanfold.gateway.settings import GatewaySettings
+
+LOAD_FLOOR: Final = 8
+"""Requests under way at one slot before bounded load may send a key elsewhere. Below, a mean over a handful of requests
+would move keys at random, each to a cold cache."""
+
+
+class ServiceSlots:
+    """The slots of one service at one epoch. Replaced as a whole, never changed."""
+
+    __slots__ = ("_floor", "endpoints", "members", "ring")
+
+    def __init__(self, ring: Ring, members: dict[str, Endpoint], limit: int) -> None:
+        self._floor = min(LOAD_FLOOR, limit)
+        self.ring = ring
+        self.members = members
+        self.endpoints = [members[name] for name in ring.names]
+
+    def of_user(self, key: int, tried: set[str]) -> Endpoint | None:
+        """The slot that owns ``key``, or the next one with room."""
+        if not tried:
+            endpoint = self.endpoints[self.ring.owner(key)]
+            if endpoint.in_flight < self._floor:
+                return endpoint
+        endpoints = self.endpoints
+        without = {index for index, endpoint in enumerate(endpoints) if endpoint.full or endpoint.slot in tried}
+        index = self.ring.place(key, [endpoint.in_flight for endpoint in endpoints], floor=LOAD_FLOOR, without=without)
+        return None if index is None else endpoints[index]
+
+    def least_loaded(self, tried: set[str]) -> Endpoint | None:
+        """The less loaded of two random slots (Mitzenmacher, "The Power of Two Choices", 2001)."""
+        choices = [endpoint for endpoint in self.endpoints if not endpoint.full and endpoint.slot not in tried]
+        if not choices:
+            return None
+        one, other = random.choice(choices), random.choice(choices)  # noqa: S311 - spreads load, keeps no secret
+        return one if one.in_flight <= other.in_flight else other
+
+
+class Balancer:
+    """All services of the current snapshot."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self._settings = settings
+        self._services: dict[str, ServiceSlots] = {}
+        self._shape: dict[str, object] = {}
+        self._leaving: list[Endpoint] = []
+
+    def choose(self, service: str, key: int | None, tried: set[str]) -> Endpoint:
+        """The slot for one try.
+
+        Args:
+            service: Name as in the snapshot.
+            key: Position of the user on the ring; None for requests of nobody.
+            tried: Slots that failed this request; used again only when there is no other.
+
+        Raises:
+            Unavailable: The service has no slot, or all are at their limit.
+        """
+        slots = self._services.get(service)
+        if slots is None or not slots.endpoints:
+            raise Unavailable(f"The {service} service has no replica now; try again.")
+        endpoint = slots.least_loaded(tried) if key is None else slots.of_user(key, tried)
+        if endpoint is None and tried:
+            return self.choose(service, key, set())
+        if endpoint is None or endpoint.full:
+            raise Unavailable(f"The {service} service is at its limit; try again.", kind="overloaded")
+        return endpoint
+
+    def apply(self, snapshot: Snapshot, rings: dict[str, Ring]) -> None:
+        """Switch to ``snapshot``; ``rings`` are those of `build_rings`. Endpoints that stay keep their connections."""
+        services: dict[str, ServiceSlots] = {}
+        kept: set[Endpoint] = set()
+        for service, slots in snapshot.services.items():
+            members = {slot.slot: self._endpoint(service, slot) for slot in slots}
+            kept.update(members.values())
+            services[service] = ServiceSlots(rings[service], members, self._settings.max_in_flight_per_slot)
+            self._shape[service] = ring_shape(snapshot, service)
+        for _, endpoint in self.endpoints():
+            if endpoint not in kept:
+                endpoint.drain()
+                self._leaving.append(endpoint)
+        self._services = services
+
+    def build_rings(self, snapshot: Snapshot) -> dict[str, Ring]:
+        """Rings for ``snapshot``; those whose slots and weights stay are used again. Pure: may run in a thread."""
+        rings: dict[str, Ring] = {}
+        for service, slots in snapshot.services.items():
+            known = self._services.get(service)
+            if known is not None and self._shape.get(service) == ring_shape(snapshot, service):
+                rings[service] = known.ring
+            else:
+                rings[service] = Ring(slots, snapshot.virtual_nodes, snapshot.bounded_load)
+        return rings
+
+    def endpoints(self) -> Iterator[tuple[str, Endpoint]]:
+        """(service, endpoint) of the current snapshot."""
+        for service, slots in self._services.items():
+            for endpoint in slots.members.values():
+                yield service, endpoint
+
+    def sweep(self, now: float) -> None:
+        """Close connections idle for too long, and forget endpoints that have left and are quiet."""
+        before = now - self._settings.upstream_idle_seconds
+        for _, endpoint in self.endpoints():
+            endpoint.close_idle(before)
+        self._leaving = [endpoint for endpoint in self._leaving if endpoint.in_flight]
+
+    def close(self) -> None:
+        """Close all idle connections."""
+        for _, endpoint in self.endpoints():
+            endpoint.drain()
+
+    def _endpoint(self, service: str, slot: Slot) -> Endpoint:
+        known = self._services.get(service)
+        endpoint = known.members.get(slot.slot) if known else None
+        if endpoint is None or endpoint.address != slot.address:
+            return Endpoint(slot.slot, slot.address, self._settings)
+        return endpoint
+
+
+def ring_shape(snapshot: Snapshot, service: str) -> object:
+    """What a ring depends on: equal shapes have equal rings."""
+    slots = snapshot.services[service]
+    return (
+        snapshot.virtual_nodes,
+        snapshot.bounded_load,
+        tuple(sorted((slot.slot, slot.weight, slot.state) for slot in slots)),
+    )

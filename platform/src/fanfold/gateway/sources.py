@@ -1,0 +1,131 @@
+"""Where snapshots come from: a file, or one ConfigMap that is watched."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from fanfold.contracts.snapshot import SNAPSHOT_KEY
+from fanfold.kit.logging import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from fanfold.gateway.settings import GatewaySettings
+
+log = get_logger(__name__)
+
+FILE_POLL_SECONDS: Final = 0.2
+WATCH_SECONDS: Final = 300
+"""The API server ends a watch after this; a new one begins at once."""
+_RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
+_API_SECONDS: Final = 5.0
+
+
+class Deliver(Protocol):
+    """Takes a snapshot's bytes and the name of their source."""
+
+    def __call__(self, data: bytes | str, source: str) -> Awaitable[object]:
+        """One delivery."""
+
+
+class FileSource:
+    """A file, looked at five times a second: `stat` is cheaper than the libraries that would spare it."""
+
+    def __init__(self, path: Path, poll_seconds: float) -> None:
+        self._path = path
+        self._poll_seconds = poll_seconds
+
+    async def run(self, deliver: Deliver) -> None:
+        """Deliver at each change, and at least once every ``poll_seconds``."""
+        seen: tuple[int, int, int] | None = None
+        quiet = 0.0
+        while True:
+            try:
+                status = self._path.stat()
+                stamp = (status.st_mtime_ns, status.st_ino, status.st_size)
+                if stamp != seen or quiet >= self._poll_seconds:
+                    await deliver(self._path.read_bytes(), "file")
+                    seen, quiet = stamp, 0.0
+            except OSError as error:
+                if seen is not None:
+                    log.warning("snapshot_file_unreadable", path=str(self._path), error=str(error))
+                seen = None
+            quiet += FILE_POLL_SECONDS
+            await asyncio.sleep(FILE_POLL_SECONDS)
+
+
+class ConfigMapSource:
+    """One ConfigMap: a watch tells of changes, a plain read every ``poll_seconds`` is the floor under it.
+
+    Needs ``get`` and ``watch`` on that one name (RBAC ``resourceNames``): a watch with the field selector
+    ``metadata.name`` is authorized by name, and begins with the object as it is.
+    """
+
+    def __init__(self, namespace: str, name: str, poll_seconds: float) -> None:
+        self._namespace = namespace
+        self._name = name
+        self._poll_seconds = poll_seconds
+
+    async def run(self, deliver: Deliver) -> None:
+        """Deliver until cancelled; the API server may come and go."""
+        from kubernetes.aio import client, config  # noqa: PLC0415 - two seconds and 26 MB that file sources do not pay
+
+        try:
+            config.load_incluster_config()  # type: ignore[no-untyped-call]
+        except config.ConfigException:
+            await config.load_kube_config()  # type: ignore[no-untyped-call]
+        async with client.ApiClient() as api:
+            core = client.CoreV1Api(api)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._forever("watch", lambda: self._watch(core, deliver)))
+                group.create_task(self._forever("poll", lambda: self._poll(core, deliver)))
+
+    async def _forever(self, what: str, step: Callable[[], Awaitable[None]]) -> None:
+        failures = 0
+        while True:
+            try:
+                await step()
+                failures = 0
+            except Exception as error:  # noqa: BLE001 - the client raises aiohttp's, its own and the system's errors
+                pause = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)]
+                failures += 1
+                log.warning("snapshot_source_failed", step=what, error=f"{type(error).__name__}: {error}"[:300])
+                await asyncio.sleep(pause)
+
+    async def _watch(self, core: Any, deliver: Deliver) -> None:
+        from kubernetes.aio import watch  # noqa: PLC0415 - as above
+
+        stream = watch.Watch().stream(  # type: ignore[no-untyped-call]
+            core.list_namespaced_config_map,
+            self._namespace,
+            field_selector=f"metadata.name={self._name}",
+            timeout_seconds=WATCH_SECONDS,
+        )
+        async for event in stream:
+            if event["type"] in ("ADDED", "MODIFIED"):
+                await self._deliver(event["object"], deliver, "watch")
+            elif event["type"] == "DELETED":
+                log.error("snapshot_config_map_deleted", namespace=self._namespace, name=self._name)
+
+    async def _poll(self, core: Any, deliver: Deliver) -> None:
+        found = await core.read_namespaced_config_map(self._name, self._namespace, _request_timeout=_API_SECONDS)
+        await self._deliver(found, deliver, "poll")
+        await asyncio.sleep(self._poll_seconds)
+
+    async def _deliver(self, config_map: Any, deliver: Deliver, source: str) -> None:
+        data = (config_map.data or {}).get(SNAPSHOT_KEY)
+        if data is None:
+            log.error("snapshot_key_missing", namespace=self._namespace, name=self._name, key=SNAPSHOT_KEY)
+            return
+        await deliver(data, source)
+
+
+def source_of(settings: GatewaySettings) -> FileSource | ConfigMapSource:
+    """The source that ``FANFOLD_SNAPSHOT_SOURCE`` names."""
+    kind, _, where = settings.snapshot_source.partition(":")
+    if kind == "file":
+        return FileSource(Path(where), settings.snapshot_poll_seconds)
+    namespace, _, name = where.partition("/")
+    return ConfigMapSource(namespace, name, settings.snapshot_poll_seconds)
