@@ -9,11 +9,11 @@ import socket
 import subprocess
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 15.0
@@ -37,10 +37,12 @@ def free_ports(count: int) -> list[int]:
 class ChildProcess:
     """A running child. It is told to stop, too, when this process dies (where util-linux's setpriv is there).
 
+    That signal is sent when the *thread* that started the child ends: start children from the main thread.
+
     Args:
         name: For messages.
         command: Program and arguments.
-        log: File that gets standard output and error.
+        log: File that gets standard output and error. Beside it, ``<log>.pid`` says who runs, for `end_stale`.
         user: Name of the user to run as; None for the current one.
         stop_signal: What asks it to stop at once but in order.
         env: Environment; None for the current one.
@@ -74,6 +76,8 @@ class ChildProcess:
                 env=env,
                 start_new_session=True,
             )
+        self._pid_file = _pid_file(log)
+        self._pid_file.write_text(f"{self.pid} {_started_at(self.pid)}")
 
     @property
     def pid(self) -> int:
@@ -98,23 +102,67 @@ class ChildProcess:
                 raise ProcessError(f"{self.name} was not ready after {seconds:.0f} s. {self._tail()}")
             time.sleep(_POLL_SECONDS)
 
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code, negative for a signal; None while it runs."""
+        return self._process.poll()
+
     def kill(self) -> None:
         """End it at once, as a crash would."""
         self._process.kill()
         self._process.wait(STOP_SECONDS)
 
-    def stop(self, seconds: float = STOP_SECONDS) -> None:
-        """Ask it to stop; kill it if it has not after ``seconds``."""
+    def ask_to_stop(self) -> None:
+        """Send its stop signal and do not wait: several can stop at the same time."""
         if self.running():
             self._process.send_signal(self._stop_signal)
+
+    def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """Ask it to stop; kill it if it has not after ``seconds``."""
+        self.ask_to_stop()
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.kill()
+        self._pid_file.unlink(missing_ok=True)
 
     def _tail(self) -> str:
         text = self._log.read_text(encoding="utf-8", errors="replace")[-_LOG_TAIL:]
         return f"The end of its log ({self._log}):\n{text}"
+
+
+def end_stale(log: Path, stop_signal: signal.Signals = signal.SIGTERM, seconds: float = STOP_SECONDS) -> None:
+    """End the process of an earlier run that wrote ``log`` and outlived its parent; do nothing if there is none.
+
+    A process is known by its id and its start time, so that a stranger who inherited the id is left alone.
+    """
+    file = _pid_file(log)
+    try:
+        pid, _, started = file.read_text().partition(" ")
+    except FileNotFoundError:
+        return
+    for number, patience in ((stop_signal, seconds), (signal.SIGKILL, seconds)):
+        if not started or _started_at(int(pid)) != started:
+            break
+        os.kill(int(pid), number)
+        deadline = time.monotonic() + patience
+        while _started_at(int(pid)) == started and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+    file.unlink()
+
+
+def _pid_file(log: Path) -> Path:
+    return log.with_name(f"{log.name}.pid")
+
+
+def _started_at(pid: int) -> str:
+    """When the process started, in the kernel's ticks; empty when it is gone, a zombie, or there is no /proc."""
+    try:
+        # proc(5): the command's name may hold spaces and brackets; fields 3 (state) and 22 (start time) come after it.
+        fields = (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in "ZX" else fields[19]
 
 
 def _group(user: str | None) -> int | None:
