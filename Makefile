@@ -43,7 +43,7 @@ images: bootstrap ## Build the container images
 	@images/build.sh
 
 ##@ Quality
-.PHONY: test test-fast lint format openapi
+.PHONY: test test-fast lint format openapi dashboards
 test: bootstrap ## Run every test: lint, types, contracts, unit, integration, operator, chart, e2e
 	@$(UV) python -m tools.stages all
 test-fast: bootstrap ## The inner loop: lint, types, contracts, unit tests
@@ -52,5 +52,7 @@ lint: bootstrap ## Lint, format check, types and import contracts
 	@$(UV) python -m tools.stages lint
 format: bootstrap ## Format the code and apply safe fixes
 	@$(UV) ruff format . && $(UV) ruff check --fix .
+dashboards: bootstrap ## Write the dashboards and Prometheus rules anew
+	@$(UV) python -m dashboards.generate
 openapi: bootstrap ## Write the gateway's merged OpenAPI document anew
 	@$(UV) python -m tools.openapi

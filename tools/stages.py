@@ -48,6 +48,10 @@ def _build_images() -> None:
     command("build-images", [ROOT / "images" / "build.sh"], seconds=1800)
 
 
+def _promtool() -> None:
+    command("install-promtool", [ROOT / "tools" / "install-promtool.sh"], seconds=300)
+
+
 def _go() -> None:
     environment = {**os.environ, "CGO_ENABLED": "0"}
     command("go-vet", ["go", "-C", "cluster", "vet", "./..."], seconds=900, env=environment)
@@ -56,6 +60,7 @@ def _go() -> None:
 
 LINT: tuple[Stage, ...] = (("lint", _lint), ("types", _types), ("import contracts", _contracts))
 UNIT: tuple[Stage, ...] = (
+    ("install promtool", _promtool),
     ("unit", _pytest("unit", "tests/unit", "tests/contract", "tests/architecture", seconds=600)),
 )
 ALL: tuple[Stage, ...] = (
