@@ -1,0 +1,38 @@
+"""Health and metrics of the operator itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+async def serve(host: str, port: int, why_dead: Callable[[], str | None], why_unready: Callable[[], str | None]) -> int:
+    """Answer ``/livez``, ``/readyz`` and ``/metrics`` until the loop ends; the port.
+
+    The callables say what is wrong, or None.
+    """
+
+    def health(why: Callable[[], str | None]) -> Callable[[web.Request], web.Response]:
+        async def answer(_: web.Request) -> web.Response:
+            problem = why()
+            return web.Response(text=(problem or "ok") + "\n", status=503 if problem else 200)
+
+        return answer  # type: ignore[return-value]
+
+    async def show_metrics(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app = web.Application()
+    app.router.add_get("/livez", health(why_dead))  # type: ignore[arg-type]
+    app.router.add_get("/readyz", health(why_unready))  # type: ignore[arg-type]
+    app.router.add_get("/metrics", show_metrics)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, host, port)
+    await site.start()
+    return int(runner.addresses[0][1])

@@ -1,0 +1,162 @@
+"""The Kubernetes API over the official asynchronous client: plain JSON in and out, every call counted and bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+from kubernetes.aio import config
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
+
+from fanfold_operator import metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fanfold_operator.kinds import Key, Kind, Manifest
+
+TIMEOUT_SECONDS: Final = 15.0
+"""Most time one call may take; the reconcile is then tried again with backoff."""
+APPLY: Final = "application/apply-patch+yaml"
+MERGE: Final = "application/merge-patch+json"
+_CONFLICT: Final = re.compile(r'conflict with "([^"]+)"')
+
+
+class ApiError(Exception):
+    """The API server refused, or could not be reached (`status` 0)."""
+
+    def __init__(self, status: int, reason: str, message: str, details: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+        self.message = message
+        self.details = details or {}
+
+    @property
+    def missing(self) -> bool:
+        """Whether there is no such object."""
+        return self.status == 404
+
+    def conflicting_managers(self) -> dict[str, str]:
+        """Fields another manager owns and that manager's name, of a refused server-side apply."""
+        managers = {}
+        for cause in self.details.get("causes", ()):
+            found = _CONFLICT.search(cause.get("message", ""))
+            if cause.get("reason") == "FieldManagerConflict" and found:
+                managers[cause.get("field", "")] = found.group(1)
+        return managers
+
+
+class LoginError(Exception):
+    """No usable way to the API server: the message says what was tried."""
+
+
+async def login() -> ApiClient:
+    """A client from the pod's service account, or else from the kubeconfig (``KUBECONFIG``, ``~/.kube/config``).
+
+    Raises:
+        LoginError: Neither is there or usable.
+    """
+    configuration = Configuration()
+    try:
+        if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
+            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        else:
+            await config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    except config.ConfigException as error:
+        where = os.environ.get("KUBECONFIG", str(Path.home() / ".kube" / "config"))
+        raise LoginError(
+            f"no access to Kubernetes: not in a pod, and {where} is no usable kubeconfig: {error}"
+        ) from error
+    return ApiClient(configuration)
+
+
+class Api:
+    """Calls that return what the server answered, or raise `ApiError`."""
+
+    def __init__(self, client: ApiClient) -> None:
+        self._client = client
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()  # type: ignore[no-untyped-call]
+
+    async def get(self, key: Key) -> Manifest:
+        """One object."""
+        return await self._call("GET", key.type.path(key.namespace, key.name), key.kind)
+
+    async def list(self, kind: Kind, namespace: str | None) -> Manifest:
+        """A list of what the operator may care about of one kind, in one namespace or in all (None)."""
+        query = {"labelSelector": kind.label_selector} if kind.label_selector else {}
+        return await self._call("GET", kind.path(namespace), kind.kind, query=query)
+
+    async def create(self, key: Key, body: Manifest, manager: str) -> Manifest:
+        """Create; 409 if it is there."""
+        return await self._call("POST", key.type.path(key.namespace), key.kind, {"fieldManager": manager}, body)
+
+    async def apply(
+        self, key: Key, body: Manifest, manager: str, *, force: bool = False, subresource: str | None = None
+    ) -> Manifest:
+        """Server-side apply; 409 with the conflicting fields if another manager owns one and not `force`."""
+        query = {"fieldManager": manager, "force": str(force).lower()}
+        path = key.type.path(key.namespace, key.name, subresource)
+        return await self._call("PATCH", path, key.kind, query, body, APPLY)
+
+    async def merge(self, key: Key, body: Manifest, manager: str) -> Manifest:
+        """JSON merge patch (RFC 7396)."""
+        path = key.type.path(key.namespace, key.name)
+        return await self._call("PATCH", path, key.kind, {"fieldManager": manager}, body, MERGE)
+
+    async def delete(self, key: Key, uid: str) -> None:
+        """Delete this very object and, in the background, what it owns. Gone already is fine."""
+        body = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
+        try:
+            await self._call("DELETE", key.type.path(key.namespace, key.name), key.kind, body=body)
+        except ApiError as error:
+            if not error.missing:
+                raise
+
+    async def _call(  # noqa: PLR0913, PLR0917 - private, and all that a request consists of
+        self,
+        method: str,
+        path: str,
+        kind: str,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+    ) -> Manifest:
+        request = await self._client.param_serialize(
+            method,
+            quote(path),
+            query_params=list((query or {}).items()),
+            header_params={"Accept": "application/json", "Content-Type": content_type},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                response = await self._client.call_api(*request, _request_timeout=TIMEOUT_SECONDS)
+                data: bytes = await response.read()  # type: ignore[no-untyped-call]
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            metrics.api_calls.labels(method, kind, "0").inc()
+            raise ApiError(0, "Unreachable", f"{method} {path}: {type(error).__name__}: {error}") from error
+        metrics.api_calls.labels(method, kind, str(response.status)).inc()
+        if not 200 <= response.status < 300:
+            raise _error(response.status, data)
+        answer: Manifest = msgspec.json.decode(data)
+        return answer
+
+
+def _error(status: int, data: bytes) -> ApiError:
+    try:
+        answer = msgspec.json.decode(data)
+        return ApiError(status, answer.get("reason", ""), answer.get("message", ""), answer.get("details"))
+    except (msgspec.DecodeError, AttributeError):
+        return ApiError(status, "", data[:500].decode(errors="replace"))

@@ -1,0 +1,1 @@
+"""Kopf handlers: observe and enqueue. They decide nothing and write nothing."""

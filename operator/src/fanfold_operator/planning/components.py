@@ -1,0 +1,75 @@
+"""What each component is given beyond its row in `fanfold.contracts.components`: secrets, settings, default size."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from fanfold.contracts.components import BY_NAME
+from fanfold.contracts.resources import Replicas, Resources, SecretFile
+from fanfold_operator.resources import meta
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fanfold.contracts.resources import PlatformSpec, ServiceScaling
+
+_OWNER: Final = ("identity_key", "cursor_key", "database_url", "valkey_url")
+_STORE: Final = ("s3_access_key", "s3_secret_key")
+
+SECRETS: Final[Mapping[str, tuple[str, ...]]] = {
+    "gateway": ("identity_key", "token_jwks", "valkey_url"),
+    "profile": (*_OWNER, "token_private_key", "token_jwks"),
+    "follow": _OWNER,
+    "post": _OWNER,
+    "activity": _OWNER,
+    "feed": ("identity_key", "cursor_key", "valkey_url"),
+    "image": (*_OWNER, *_STORE),
+    "notification": _OWNER,
+    "feed-worker": ("identity_key", "valkey_url"),
+    "image-worker": (*_OWNER, *_STORE),
+    "notification-worker": _OWNER,
+    meta.MIGRATIONS: ("database_url", *_STORE),
+}
+"""Files each component finds in its folder of secrets. Only the profile service can sign access tokens."""
+
+_SMALL: Final = Resources(requests={"cpu": "50m", "memory": "96Mi"}, limits={"memory": "512Mi"})
+# The worker decodes in two processes, each bounded to 640 MiB (`image_process_mib`).
+_PICTURES: Final = Resources(requests={"cpu": "50m", "memory": "192Mi"}, limits={"memory": "1792Mi"})
+RESOURCES: Final[Mapping[str, Resources]] = dict.fromkeys(BY_NAME, _SMALL) | {"image-worker": _PICTURES}
+"""Requests are what an idle replica needs, so that a demonstration fits on two cores; CPU has no limit."""
+
+
+def resources(component: str, scaling: ServiceScaling) -> Resources:
+    """The component's default size, with what the user names in its place."""
+    default, wanted = RESOURCES[component], scaling.resources or Resources()
+    return Resources(requests=default.requests | wanted.requests, limits=default.limits | wanted.limits)
+
+
+def replicas(component: str, scaling: ServiceScaling) -> Replicas:
+    """The user's bounds, or the component's."""
+    row = BY_NAME[component]
+    return scaling.replicas or Replicas(min=row.min_replicas, max=row.max_replicas)
+
+
+def secret_sources(spec: PlatformSpec) -> dict[str, tuple[str, str]]:
+    """Secret and key of the files that come from Secrets of the user's."""
+    sources = {}
+    if external := spec.database.external:
+        sources["database_url"] = (external.secret_ref.name, external.secret_ref.key)
+    if cache := spec.cache.external:
+        sources["valkey_url"] = (cache.secret_ref.name, cache.secret_ref.key)
+    if store := spec.object_store.external:
+        sources["s3_access_key"] = (store.secret_ref.name, store.secret_ref.access_key)
+        sources["s3_secret_key"] = (store.secret_ref.name, store.secret_ref.secret_key)
+    return sources
+
+
+def secret_files(component: str, platform: str, spec: PlatformSpec) -> list[SecretFile]:
+    """The component's files, each from the user's Secret or from the generated one."""
+    sources = secret_sources(spec)
+    generated = meta.credentials_name(platform)
+    files = []
+    for name in SECRETS[component]:
+        secret, key = sources.get(name, (generated, name))
+        files.append(SecretFile(file=name, secret=secret, key=key))
+    return sorted(files, key=lambda one: one.file)

@@ -1,0 +1,70 @@
+"""The components' settings: ``FANFOLD_*`` variables, nothing secret."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final
+
+from fanfold.contracts.components import COMPONENTS, TRAFFIC_PORT
+from fanfold.contracts.resources import EnvVar
+from fanfold_operator.resources import meta, stores
+from fanfold_operator.resources.workload import CACHE_DIR
+
+if TYPE_CHECKING:
+    from fanfold.contracts.resources import PlatformSpec
+
+DRAIN_SECONDS: Final = 5
+"""From failing readiness to closing the port: several times what a snapshot needs to reach every gateway."""
+FINISH_SECONDS: Final = 20
+"""For requests under way to end."""
+GRACE_SECONDS: Final = DRAIN_SECONDS + FINISH_SECONDS + 10
+"""Before the kubelet kills: both of the above, and closing connections."""
+
+_USES_OBJECTS: Final = frozenset({"image", "image-worker"})
+
+
+def object_store(platform: str, spec: PlatformSpec) -> dict[str, str]:
+    """Where the object store is."""
+    external = spec.object_store.external
+    endpoint = external.endpoint.rstrip("/") if external else f"http://{stores.endpoint(platform, meta.OBJECT_STORE)}"
+    return {
+        "FANFOLD_S3_ENDPOINT": endpoint,
+        "FANFOLD_S3_REGION": external.region if external else stores.REGION,
+        "FANFOLD_S3_BUCKET": external.bucket if external else stores.BUCKET,
+    }
+
+
+def of_component(component: str, namespace: str, platform: str, version: str, spec: PlatformSpec) -> list[EnvVar]:
+    """All settings of one component, in order of their names."""
+    cluster = bool(spec.cache.external and spec.cache.external.cluster)
+    values = {
+        "FANFOLD_SERVICE": component,
+        "FANFOLD_VERSION": version,
+        "FANFOLD_LOG_LEVEL": spec.log_level,
+        "FANFOLD_PEERS": json.dumps(_peers(platform), sort_keys=True),
+        "FANFOLD_MEDIA_BASE_URL": spec.media.base_url,
+        "FANFOLD_FEED_LENGTH": str(spec.feed.length),
+        "FANFOLD_CELEBRITY_THRESHOLD": str(spec.fanout.celebrity_threshold),
+        "FANFOLD_CELEBRITY_MODE": spec.fanout.celebrity_mode,
+        "FANFOLD_CACHE_CLUSTER": str(cluster).lower(),
+        "FANFOLD_DRAIN_SECONDS": str(DRAIN_SECONDS),
+        "FANFOLD_GRACE_SECONDS": str(FINISH_SECONDS),
+    }
+    if component in _USES_OBJECTS:
+        values |= object_store(platform, spec)
+    if component == "gateway":
+        values |= {
+            "FANFOLD_SNAPSHOT_SOURCE": f"configmap:{namespace}/{meta.snapshot_name(platform)}",
+            "FANFOLD_SNAPSHOT_CACHE": CACHE_DIR,
+            "FANFOLD_SNAPSHOT_POLL_SECONDS": str(spec.ring.snapshot_refresh_seconds),
+        }
+    return [EnvVar(name=name, value=value) for name, value in sorted(values.items())]
+
+
+def _peers(platform: str) -> dict[str, str]:
+    """Base URL of each service that listens; the gateway is nobody's peer."""
+    return {
+        component.name: f"http://{meta.child_name(platform, component.name)}:{TRAFFIC_PORT}"
+        for component in COMPONENTS
+        if component.serves and component.name != "gateway"
+    }

@@ -1,0 +1,278 @@
+"""A Platform: backing stores, then migrations, then services and ring; each step waits for the one before.
+
+`plan` says what to bring about now, `status` what to tell; both look at the same `Stages`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+from fanfold.contracts.components import COMPONENTS, ROUTED, Component
+from fanfold.contracts.resources import (
+    HashRingSpec,
+    PlatformServiceSpec,
+    PlatformSpec,
+    Scaling,
+    ServiceScaling,
+    parse,
+)
+from fanfold_operator.conditions import Condition, find, is_true
+from fanfold_operator.planning import components, environment
+from fanfold_operator.planning.actions import Actions, Images, View, superfluous
+from fanfold_operator.resources import custom, meta, migration, stores
+
+if TYPE_CHECKING:
+    from fanfold_operator.kinds import Manifest
+
+RETRY_MIGRATION: Final = timedelta(seconds=60)
+"""A failed migrations Job is made again after this long: what failed may have been the database, not the migration."""
+
+
+def platform_spec(resource: Manifest) -> PlatformSpec:
+    """The spec of a Platform."""
+    return parse(PlatformSpec, resource)
+
+
+@dataclass(frozen=True)
+class Stages:
+    """How far a platform has come, as conditions; a stage is passed when its condition is True."""
+
+    view: View
+    images: Images
+
+    @cached_property
+    def spec(self) -> PlatformSpec:
+        """The Platform's spec."""
+        return platform_spec(self.view.resource)
+
+    @property
+    def version(self) -> str:
+        """The version wanted."""
+        return self.spec.version or self.images.version
+
+    @property
+    def image(self) -> str:
+        """The services' image wanted."""
+        return self.spec.image or self.images.reference("fanfold", self.version)
+
+    @cached_property
+    def store_specs(self) -> dict[str, stores.Store | None]:
+        """The embedded stores, None for those that are external."""
+        spec, pull = self.spec, self.spec.image_pull_policy
+        database, cache, objects = spec.database.embedded, spec.cache.embedded, spec.object_store.embedded
+        image = self.images.reference
+        return {
+            meta.POSTGRESQL: stores.postgresql(image("postgresql"), pull, database) if database else None,
+            meta.VALKEY: stores.valkey(image("valkey"), pull, cache) if cache else None,
+            meta.OBJECT_STORE: stores.object_store(image("objectstore"), pull, objects) if objects else None,
+        }
+
+    @property
+    def embedded(self) -> tuple[str, ...]:
+        """Names of the embedded stores."""
+        return tuple(name for name, store in self.store_specs.items() if store)
+
+    @property
+    def retains(self) -> bool:
+        """Whether data, and the credentials it was made with, outlive the Platform."""
+        return self.spec.deletion_policy == "Retain" and bool(self.embedded)
+
+    @cached_property
+    def database(self) -> Condition:
+        """Whether the database can be used."""
+        return self._store("DatabaseReady", meta.POSTGRESQL, ("database_url",))
+
+    @cached_property
+    def cache(self) -> Condition:
+        """Whether the cache can be used."""
+        return self._store("CacheReady", meta.VALKEY, ("valkey_url",))
+
+    @cached_property
+    def object_store(self) -> Condition:
+        """Whether the object store can be used."""
+        return self._store("ObjectStoreReady", meta.OBJECT_STORE, ("s3_access_key", "s3_secret_key"))
+
+    @cached_property
+    def job(self) -> Manifest:
+        """The migrations wanted."""
+        spec = self.spec
+        return migration.migration(
+            self.view.resource,
+            version=self.version,
+            image=self.image,
+            pull_policy=spec.image_pull_policy,
+            env=environment.object_store(self.view.name, spec) | {"FANFOLD_LOG_LEVEL": spec.log_level},
+            files=components.secret_files(meta.MIGRATIONS, self.view.name, spec),
+        )
+
+    @cached_property
+    def migrations(self) -> Condition:
+        """Whether the schemas are at the wanted version."""
+        waiting = [one for one in (self.database, self.object_store) if not one.status]
+        job = self.view.child("Job", self.job["metadata"]["name"])
+        kind = "MigrationsComplete"
+        if is_true(job, "Complete"):
+            message = f"schemas and bucket are at version {self.version}"
+            return Condition(kind, status=True, reason="Complete", message=message)
+        if waiting:
+            return Condition(kind, status=False, reason="Waiting", message=f"waits for {_names(waiting)}")
+        failed = find(job, "Failed")
+        if failed and failed["status"] == "True":
+            name = self.job["metadata"]["name"]
+            message = f"{failed['message']}; see kubectl logs job/{name}. Tried again every {RETRY_MIGRATION.seconds} s"
+            return Condition(kind, status=False, reason="MigrationFailed", message=message)
+        name = self.job["metadata"]["name"]
+        return Condition(kind, status=False, reason="Migrating", message=f"Job {name} is running")
+
+    @cached_property
+    def may_roll(self) -> bool:
+        """Whether services may be made, or moved to the wanted version."""
+        return bool(self.migrations.status and self.cache.status)
+
+    @cached_property
+    def services(self) -> Condition:
+        """Whether every service has enough replicas."""
+        kind, waiting = "ServicesReady", []
+        for component in COMPONENTS:
+            service = self.view.child("PlatformService", meta.child_name(self.view.name, component.name))
+            if not _current_and_ready(service):
+                waiting.append(f"{component.name} ({(service or {}).get('status', {}).get('ready', 'not made yet')})")
+        if not waiting:
+            return Condition(kind, status=True, reason="Available", message="every service has enough replicas")
+        blocked = [one for one in (self.migrations, self.cache) if not one.status]
+        if blocked and len(waiting) == len(COMPONENTS):
+            return Condition(kind, status=False, reason="Waiting", message=f"waits for {_names(blocked)}")
+        return Condition(kind, status=False, reason="ServicesNotReady", message=f"not ready: {', '.join(waiting)}")
+
+    @cached_property
+    def ring(self) -> Condition:
+        """Whether every gateway uses the newest ring."""
+        ring = self.view.child("HashRing", self.view.name)
+        synced = find(ring, "Synced")
+        if synced is None:
+            return Condition("RingSynced", status=False, reason="Waiting", message="the ring is not made yet")
+        return Condition(
+            "RingSynced", status=synced["status"] == "True", reason=synced["reason"], message=synced["message"]
+        )
+
+    def _store(self, kind: str, name: str, files: tuple[str, ...]) -> Condition:
+        store = self.store_specs[name]
+        if store is None:
+            return self._external(kind, files)
+        claim = stores.claim_name(self.view.name, name)
+        if claim in self.view.lost_volumes:
+            message = (
+                f"Secret {meta.credentials_name(self.view.name)} is gone, but volume claim {claim} holds data made with "
+                "it: restore the Secret from a backup, or delete the claim and its data"
+            )
+            return Condition(kind, status=False, reason="CredentialsLost", message=message)
+        child = self.view.child("StatefulSet", meta.child_name(self.view.name, name))
+        state = (child or {}).get("status", {})
+        if state.get("readyReplicas", 0) >= 1:
+            return Condition(kind, status=True, reason="Available", message=f"embedded {name} is ready")
+        message = f"waits for the pod of StatefulSet {meta.child_name(self.view.name, name)}"
+        return Condition(kind, status=False, reason="PodNotReady", message=message)
+
+    def _external(self, kind: str, files: tuple[str, ...]) -> Condition:
+        sources = components.secret_sources(self.spec)
+        for secret, key in (sources[name] for name in files):
+            keys = self.view.secrets.get(secret)
+            if keys is None:
+                message = f"Secret {secret} does not exist in namespace {self.view.namespace}: create it with key {key}"
+                return Condition(kind, status=False, reason="SecretMissing", message=message)
+            if key not in keys:
+                there = ", ".join(sorted(keys)) or "none"
+                message = f"Secret {secret} has no key {key} (it has: {there}): add it, or name another in the spec"
+                return Condition(kind, status=False, reason="SecretKeyMissing", message=message)
+        return Condition(kind, status=True, reason="External", message="external, its Secret is there")
+
+
+def plan(stages: Stages) -> Actions:
+    """What to bring about now. Nothing is removed before what takes its place can work."""
+    view = stages.view
+    if view.paused:
+        return Actions()
+    objects: list[Manifest] = []
+    if not view.lost_volumes:
+        for store in stages.store_specs.values():
+            if store is not None:
+                objects += stores.manifests(view.resource, store, retain=stages.retains)
+    objects.append(custom.hash_ring(view.resource, _ring(stages)))
+    job = view.child("Job", stages.job["metadata"]["name"])
+    retried = (job,) if job is not None and _retry_due(job, view.now) else ()
+    if not retried and (job is not None or (stages.database.status and stages.object_store.status)):
+        objects.append(stages.job)
+    objects += _services(stages)
+    stale = superfluous(view, objects) if stages.may_roll else ()
+    return Actions(tuple(objects), retried or stale)
+
+
+def _retry_due(job: Manifest, now: datetime) -> bool:
+    failed = find(job, "Failed")
+    if failed is None or failed["status"] != "True":
+        return False
+    return now - datetime.fromisoformat(failed["lastTransitionTime"]) >= RETRY_MIGRATION
+
+
+def _ring(stages: Stages) -> HashRingSpec:
+    ring = stages.spec.ring
+    return HashRingSpec(
+        platform=stages.view.name,
+        services=sorted(ROUTED),
+        virtual_nodes=ring.virtual_nodes,
+        bounded_load=ring.bounded_load,
+        snapshot_refresh_seconds=ring.snapshot_refresh_seconds,
+    )
+
+
+def _services(stages: Stages) -> list[Manifest]:
+    """One PlatformService per component. Those that are there keep their version until the migrations are done."""
+    manifests = []
+    for component in COMPONENTS:
+        existing = stages.view.child("PlatformService", meta.child_name(stages.view.name, component.name))
+        if stages.may_roll:
+            version, image = stages.version, stages.image
+        elif existing is not None:
+            version, image = existing["spec"]["version"], existing["spec"]["image"]
+        else:
+            continue
+        manifests.append(custom.platform_service(stages.view.resource, _service(stages, component, version, image)))
+    return manifests
+
+
+def _service(stages: Stages, component: Component, version: str, image: str) -> PlatformServiceSpec:
+    view, spec = stages.view, stages.spec
+    entry = component.name == "gateway"
+    scaling = spec.gateway if entry else spec.services.get(component.name, ServiceScaling())
+    replicas = components.replicas(component.name, scaling)
+    return PlatformServiceSpec(
+        platform=view.name,
+        component=component.name,
+        version=version,
+        image=image,
+        image_pull_policy=spec.image_pull_policy,
+        scaling=Scaling(min=replicas.min, max=replicas.max, target_cpu_percent=scaling.target_cpu_percent),
+        resources=components.resources(component.name, scaling),
+        env=environment.of_component(component.name, view.namespace, view.name, version, spec),
+        secrets=components.secret_files(component.name, view.name, spec),
+        serves=component.serves,
+        routed=component.routed,
+        exposure=spec.gateway.exposure if entry else None,
+        snapshot=meta.snapshot_name(view.name) if entry else None,
+        grace_seconds=environment.GRACE_SECONDS,
+    )
+
+
+def _current_and_ready(service: Manifest | None) -> bool:
+    return (
+        service is not None
+        and is_true(service, "Ready")
+        and service.get("status", {}).get("observedGeneration") == service["metadata"]["generation"]
+    )
+
+
+def _names(waiting: list[Condition]) -> str:
+    return " and ".join(one.type for one in waiting)

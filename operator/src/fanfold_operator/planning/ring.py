@@ -1,0 +1,123 @@
+"""A HashRing: its snapshot ConfigMap, and what its status says of members and of gateways that follow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fanfold.contracts.components import ADMIN_PORT
+from fanfold.contracts.resources import HashRingSpec, PlatformServiceSpec, parse
+from fanfold_operator.conditions import Condition, merge, timestamp
+from fanfold_operator.kinds import CONFIG_MAP
+from fanfold_operator.planning.service import wanted
+from fanfold_operator.resources import meta
+from fanfold_operator.ring.endpoints import by_service
+from fanfold_operator.ring.snapshot import Ring, advance, recall
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from fanfold_operator.kinds import Manifest
+
+GATEWAY = "gateway"
+
+
+@dataclass(frozen=True, slots=True)
+class RingView:
+    """What is known when a ring is planned."""
+
+    resource: Manifest
+    config_map: Manifest | None
+    slices: Sequence[Manifest]
+    services: Sequence[Manifest]
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Acks:
+    """Which gateways use an epoch. `seconds`: from its write until all did, once they did."""
+
+    epoch: int = 0
+    gateways: int = 0
+    acked: int = 0
+    seconds: float | None = None
+
+
+def advance_ring(view: RingView) -> Ring:
+    """The ring for what is known now."""
+    spec = parse(HashRingSpec, view.resource)
+    namespace = view.resource["metadata"]["namespace"]
+    services = [parse(PlatformServiceSpec, service) for service in view.services]
+    return advance(
+        recall(view.config_map),
+        platform=f"{namespace}/{spec.platform}",
+        spec=spec,
+        endpoints=by_service(view.slices),
+        wanted={service.component: wanted(service) for service in services},
+        least_epoch=view.resource.get("status", {}).get("epoch", 0),
+    )
+
+
+def config_map(view: RingView, ring: Ring) -> Manifest:
+    """The object gateways watch."""
+    spec = parse(HashRingSpec, view.resource)
+    return meta.manifest(
+        CONFIG_MAP,
+        view.resource,
+        meta.snapshot_name(spec.platform),
+        platform=spec.platform,
+        component="ring",
+        data=ring.data(),
+    )
+
+
+def gateways(view: RingView) -> list[str]:
+    """``host:port`` of the ready gateways' admin ports, in order."""
+    hosts = (one.address.rpartition(":")[0] for one in by_service(view.slices).get(GATEWAY, ()) if one.usable)
+    return sorted(f"{host}:{ADMIN_PORT}" for host in hosts)
+
+
+def status(view: RingView, ring: Ring, acks: Acks) -> dict[str, Any]:
+    """The status as it should read now."""
+    before = view.resource.get("status", {})
+    generation = view.resource["metadata"]["generation"]
+    snapshot = ring.snapshot
+    members = {name: sum(slot.state == "active" for slot in slots) for name, slots in snapshot.services.items()}
+    draining = sum(slot.state == "draining" for slots in snapshot.services.values() for slot in slots)
+    new = {
+        "observedGeneration": generation,
+        "epoch": snapshot.epoch,
+        "checksum": snapshot.checksum,
+        "members": sum(members.values()),
+        "draining": draining,
+        "services": members,
+        "gateways": acks.gateways,
+        "acked": f"{acks.acked}/{acks.gateways}",
+        "conditions": merge(
+            before.get("conditions", ()), [_ready(members), _synced(snapshot.epoch, acks)], generation, view.now
+        ),
+    }
+    same = before.get("epoch") == snapshot.epoch
+    new["lastChangeTime"] = before["lastChangeTime"] if same and "lastChangeTime" in before else timestamp(view.now)
+    if acks.seconds is not None and acks.epoch == snapshot.epoch:
+        new["propagation"] = f"{acks.seconds * 1000:.0f} ms"
+    elif same and "propagation" in before:
+        new["propagation"] = before["propagation"]
+    return new
+
+
+def _ready(members: dict[str, int]) -> Condition:
+    empty = sorted(name for name, count in members.items() if not count)
+    if empty:
+        return Condition("Ready", status=False, reason="NoMembers", message=f"no ready endpoint of {', '.join(empty)}")
+    return Condition("Ready", status=True, reason="Complete", message="every routed service has members")
+
+
+def _synced(epoch: int, acks: Acks) -> Condition:
+    if acks.epoch == epoch and acks.gateways and acks.acked == acks.gateways:
+        return Condition("Synced", status=True, reason="AllAcked", message=f"every gateway uses epoch {epoch}")
+    if not acks.gateways:
+        return Condition("Synced", status=False, reason="NoGateway", message="no gateway is ready yet")
+    message = f"{acks.acked} of {acks.gateways} gateways use epoch {epoch}"
+    return Condition("Synced", status=False, reason="Waiting", message=message)

@@ -1,0 +1,117 @@
+"""A PlatformService: its objects, and its state from its Deployment's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fanfold.contracts.resources import PlatformServiceSpec, parse
+from fanfold_operator.conditions import Condition, find, merge
+from fanfold_operator.planning.actions import Actions, View, superfluous
+from fanfold_operator.resources import meta
+from fanfold_operator.resources.workload import Workload
+
+if TYPE_CHECKING:
+    from fanfold_operator.kinds import Manifest
+
+
+def wanted(spec: PlatformServiceSpec) -> int:
+    """Replicas to run: what the scaler says within the bounds, or none if it says 0."""
+    return spec.replicas and max(spec.scaling.min, min(spec.scaling.max, spec.replicas))
+
+
+def plan(view: View) -> Actions:
+    """Everything one component consists of."""
+    if view.paused:
+        return Actions()
+    spec = parse(PlatformServiceSpec, view.resource)
+    workload = Workload(view.resource, spec)
+    objects = [workload.service_account()]
+    if spec.snapshot:
+        objects += workload.snapshot_access()
+    objects += [workload.network_policy(), workload.disruption_budget()]
+    if spec.serves:
+        objects.append(workload.service())
+    objects.append(workload.deployment(wanted(spec)))
+    if spec.scaling.min < spec.scaling.max:
+        objects.append(workload.autoscaler())
+    return Actions(tuple(objects), superfluous(view, objects))
+
+
+def status(view: View) -> dict[str, Any]:
+    """The status as it should read now."""
+    spec = parse(PlatformServiceSpec, view.resource)
+    deployment = view.child("Deployment", view.name)
+    state = (deployment or {}).get("status", {})
+    before = view.resource.get("status", {})
+    generation = view.resource["metadata"]["generation"]
+    rolled_out = _rolled_out(deployment)
+    conditions = [*_conditions(spec, deployment, rolled_out=rolled_out), ownership(view)]
+    new = {
+        "observedGeneration": generation,
+        "replicas": state.get("replicas", 0),
+        "labelSelector": ",".join(f"{k}={v}" for k, v in meta.selector(spec.platform, spec.component).items()),
+        "ready": f"{state.get('availableReplicas', 0)}/{wanted(spec)}",
+        "conditions": merge(before.get("conditions", ()), conditions, generation, view.now),
+    }
+    version = _version(deployment) if rolled_out else before.get("version")
+    return new | ({"version": version} if version else {})
+
+
+def ownership(view: View) -> Condition:
+    """Whether somebody else declared fields of our objects theirs."""
+    if view.conflicts:
+        return Condition(
+            "OwnershipConflict",
+            status=True,
+            reason="OwnedByOthers",
+            message="; ".join(map(str, view.conflicts)) + ". Give them back (remove them there) or leave them so",
+        )
+    return Condition("OwnershipConflict", status=False, reason="NoConflict", message="")
+
+
+def _version(deployment: Manifest | None) -> str | None:
+    labels = (deployment or {}).get("metadata", {}).get("labels", {})
+    version: str | None = labels.get("app.kubernetes.io/version")
+    return version
+
+
+def _rolled_out(deployment: Manifest | None) -> bool:
+    """Whether every replica runs the newest template, as `kubectl rollout status` judges."""
+    if deployment is None:
+        return False
+    state, replicas = deployment.get("status", {}), deployment["spec"].get("replicas", 1)
+    return bool(
+        state.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
+        and state.get("updatedReplicas", 0) >= replicas
+        and state.get("replicas", 0) == state.get("updatedReplicas", 0)
+        and state.get("availableReplicas", 0) >= replicas
+    )
+
+
+def _conditions(spec: PlatformServiceSpec, deployment: Manifest | None, *, rolled_out: bool) -> list[Condition]:
+    available = (deployment or {}).get("status", {}).get("availableReplicas", 0)
+    count = f"{available} of {wanted(spec)} replicas are available"
+    stalled = find(deployment, "Progressing")
+    failed = find(deployment, "ReplicaFailure")
+    why = f"; {failed['message']}" if failed and failed["status"] == "True" else ""
+    is_stalled = stalled is not None and stalled["reason"] == "ProgressDeadlineExceeded"
+    if not wanted(spec):
+        ready = Condition("Ready", status=False, reason="Stopped", message="scaled to 0 replicas")
+    elif available >= spec.scaling.min:
+        ready = Condition("Ready", status=True, reason="Available", message=count)
+    else:
+        ready = Condition(
+            "Ready", status=False, reason="PodsNotReady", message=f"{count}, {spec.scaling.min} needed{why}"
+        )
+    if is_stalled:
+        message = f"no replica of {spec.version} became ready in time{why}; see kubectl describe pods of it"
+        degraded = Condition("Degraded", status=True, reason="RolloutStalled", message=message)
+    else:
+        degraded = Condition("Degraded", status=False, reason="AsExpected", message="")
+    if rolled_out:
+        progressing = Condition(
+            "Progressing", status=False, reason="RolledOut", message=f"all replicas run {spec.version}"
+        )
+    else:
+        progressing = Condition("Progressing", status=not is_stalled, reason="RollingOut", message=count + why)
+    return [ready, progressing, degraded]

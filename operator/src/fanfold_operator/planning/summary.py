@@ -1,0 +1,132 @@
+"""A Platform's status: the stages as conditions, and what they come to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from fanfold.contracts.components import COMPONENTS, TRAFFIC_PORT
+from fanfold_operator.conditions import Condition, find, is_true, merge
+from fanfold_operator.planning.service import ownership
+from fanfold_operator.resources import meta
+
+if TYPE_CHECKING:
+    from fanfold_operator.kinds import Manifest
+    from fanfold_operator.planning.platform import Stages
+
+_FAILURES: Final = frozenset({"MigrationFailed", "CredentialsLost"})
+
+
+def status(stages: Stages, gateway_service: Manifest | None) -> dict[str, Any]:
+    """The status as it should read now. `gateway_service` is the Service clients reach."""
+    view = stages.view
+    before = view.resource.get("status", {})
+    generation = view.resource["metadata"]["generation"]
+    services = _services(stages)
+    stage_list = [
+        stages.database,
+        stages.cache,
+        stages.object_store,
+        stages.migrations,
+        stages.services,
+        stages.ring,
+    ]
+    conditions = [*stage_list, *_summary(stages, stage_list), ownership(view), _paused(paused=view.paused)]
+    new: dict[str, Any] = {
+        "observedGeneration": generation,
+        "ready": f"{sum(is_true(service, 'Ready') for service in services.values())}/{len(COMPONENTS)}",
+        "services": {
+            name: service["status"]["ready"]
+            for name, service in services.items()
+            if "ready" in service.get("status", {})
+        },
+        "conditions": merge(before.get("conditions", ()), conditions, generation, view.now),
+    }
+    version = _serving_version(services) or before.get("version")
+    if version:
+        new["version"] = version
+    ring = (view.child("HashRing", view.name) or {}).get("status", {})
+    if "epoch" in ring:
+        new["ring"] = {"epoch": ring["epoch"], "acked": ring.get("acked", "0/0")}
+    url = _url(gateway_service, view.node_address)
+    if url:
+        new["url"] = url
+    return new
+
+
+def _services(stages: Stages) -> dict[str, Manifest]:
+    found = {}
+    for component in COMPONENTS:
+        service = stages.view.child("PlatformService", meta.child_name(stages.view.name, component.name))
+        if service is not None:
+            found[component.name] = service
+    return found
+
+
+def _serving_version(services: dict[str, Manifest]) -> str | None:
+    """The version every service runs, if it is one."""
+    versions = {service.get("status", {}).get("version") for service in services.values()}
+    return versions.pop() if len(versions) == 1 and len(services) == len(COMPONENTS) else None
+
+
+def _summary(stages: Stages, stage_list: list[Condition]) -> list[Condition]:
+    missing = [one for one in stage_list if not one.status]
+    if missing:
+        first = missing[0]
+        ready = Condition("Ready", status=False, reason=first.reason, message=f"{first.type}: {first.message}")
+    else:
+        ready = Condition("Ready", status=True, reason="Ready", message="clients can be served")
+    degraded = _degraded(stages, missing)
+    rolling = [
+        name for name, service in _services(stages).items() if is_true(service, "Progressing") and not degraded.status
+    ]
+    if missing and not degraded.status:
+        progressing = Condition("Progressing", status=True, reason=ready.reason, message=ready.message)
+    elif rolling:
+        progressing = Condition(
+            "Progressing", status=True, reason="RollingOut", message=f"rolling: {', '.join(rolling)}"
+        )
+    else:
+        progressing = Condition("Progressing", status=False, reason="Settled", message="")
+    return [ready, progressing, degraded]
+
+
+def _degraded(stages: Stages, missing: list[Condition]) -> Condition:
+    """Failed steps, stalled rollouts, and whatever was ready before and is not now."""
+    failed = [f"{one.type}: {one.message}" for one in missing if one.reason in _FAILURES]
+    for name, service in _services(stages).items():
+        stalled = find(service, "Degraded")
+        if stalled and stalled["status"] == "True":
+            failed.append(f"{name}: {stalled['message']}")
+    if failed:
+        return Condition("Degraded", status=True, reason="Failed", message="; ".join(failed))
+    resource = stages.view.resource
+    was_ready = is_true(resource, "Ready") or is_true(resource, "Degraded")
+    if missing and was_ready:
+        lost = ", ".join(one.type for one in missing)
+        return Condition("Degraded", status=True, reason="LostReadiness", message=f"was ready, now is not: {lost}")
+    return Condition("Degraded", status=False, reason="AsExpected", message="")
+
+
+def _paused(*, paused: bool) -> Condition:
+    if paused:
+        message = "annotation fanfold.dev/paused is true: nothing but the ring is changed until it is removed"
+        return Condition("Paused", status=True, reason="Annotated", message=message)
+    return Condition("Paused", status=False, reason="Active", message="")
+
+
+def _url(service: Manifest | None, node_address: str | None) -> str | None:
+    """Where clients reach the gateway, as far as it is known."""
+    if service is None:
+        return None
+    kind, port = service["spec"].get("type", "ClusterIP"), service["spec"]["ports"][0]
+    if kind == "ClusterIP":
+        return f"http://{service['metadata']['name']}.{service['metadata']['namespace']}.svc:{TRAFFIC_PORT}"
+    if kind == "NodePort":
+        return f"http://{_host(node_address)}:{port['nodePort']}" if node_address and "nodePort" in port else None
+    for ingress in service.get("status", {}).get("loadBalancer", {}).get("ingress", ()):
+        return f"http://{ingress.get('hostname') or _host(ingress['ip'])}:{TRAFFIC_PORT}"
+    return None
+
+
+def _host(address: str) -> str:
+    return f"[{address}]" if ":" in address else address

@@ -1,0 +1,166 @@
+"""One reconcile of each kind: observe, plan, bring about, tell. The decisions are in `planning`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from fanfold.contracts.resources import PAUSED_ANNOTATION, HashRingSpec, PlatformServiceSpec, parse
+from fanfold_operator import kinds, metrics
+from fanfold_operator.api import ApiError
+from fanfold_operator.apply import PLATFORM_MANAGER, RING_MANAGER, SERVICE_MANAGER
+from fanfold_operator.conditions import is_true
+from fanfold_operator.credentials import Credentials
+from fanfold_operator.kinds import Key, Manifest, key_of
+from fanfold_operator.planning import components, platform, ring, service, summary
+from fanfold_operator.planning.actions import Images, View
+from fanfold_operator.resources import meta
+from fanfold_operator.ring.endpoints import pods_behind
+
+if TYPE_CHECKING:
+    from fanfold_operator.api import Api
+    from fanfold_operator.apply import Writer
+    from fanfold_operator.events import Recorder
+    from fanfold_operator.ring.acks import AckTracker
+    from fanfold_operator.store import Store
+
+UNREADY_SECONDS: Final = 10.0
+"""A platform that is not ready is looked at this often: what it waits for may be a Secret, which is not watched."""
+
+
+class Reconciler:
+    """Called by the work queue with a key; answers after how many seconds it wants to be called again, if so."""
+
+    def __init__(  # noqa: PLR0913 - the composition root hands over what it made, by keyword
+        self, *, api: Api, store: Store, writer: Writer, recorder: Recorder, acks: AckTracker, images: Images
+    ) -> None:
+        self._api = api
+        self._store = store
+        self._writer = writer
+        self._recorder = recorder
+        self._acks = acks
+        self._images = images
+        self._credentials = Credentials(api, writer)
+        self._ring_maps: dict[Key, Manifest] = {}
+        self._node_addresses: dict[str, str] = {}
+
+    async def __call__(self, key: Key) -> float | None:
+        """Reconcile one custom resource."""
+        resource = self._store.get(key)
+        if resource is None or "deletionTimestamp" in resource["metadata"]:
+            self._forget(key)
+            return None
+        if key.kind == kinds.PLATFORM.kind:
+            return await self._platform(resource)
+        if key.kind == kinds.PLATFORM_SERVICE.kind:
+            return await self._service(resource)
+        return await self._ring(resource)
+
+    async def _platform(self, resource: Manifest) -> float | None:
+        view = View(resource, self._children(resource), _now(), paused=_is_paused(resource))
+        stages = platform.Stages(view, self._images)
+        lost: tuple[str, ...] = ()
+        if not view.paused:
+            lost = await self._credentials.ensure(resource, stages.embedded, retain=stages.retains)
+        view = replace(view, secrets=await self._external_secrets(stages), lost_volumes=lost)
+        actions = platform.plan(platform.Stages(view, self._images))
+        conflicts = await self._writer.bring_about(actions, PLATFORM_MANAGER)
+        view = replace(
+            view,
+            children=self._children(resource),
+            conflicts=conflicts,
+            node_address=await self._node_address(view),
+        )
+        gateway = Key(kinds.SERVICE.kind, view.namespace, meta.child_name(view.name, ring.GATEWAY))
+        status = summary.status(platform.Stages(view, self._images), self._store.get(gateway))
+        await self._tell(resource, status)
+        return None if is_true({"status": status}, "Ready") else UNREADY_SECONDS
+
+    async def _service(self, resource: Manifest) -> float | None:
+        view = View(resource, self._children(resource), _now(), paused=self._belongs_to_paused(resource))
+        conflicts = await self._writer.bring_about(service.plan(view), SERVICE_MANAGER)
+        status = service.status(replace(view, children=self._children(resource), conflicts=conflicts))
+        await self._tell(resource, status)
+        return None
+
+    async def _ring(self, resource: Manifest) -> float | None:
+        key = key_of(resource)
+        spec = parse(HashRingSpec, resource)
+        map_key = Key(kinds.CONFIG_MAP.kind, key.namespace, meta.snapshot_name(spec.platform))
+        view = ring.RingView(
+            resource,
+            # A map that was deleted by hand comes back as it was, so that no key moves.
+            self._store.get(map_key) or self._ring_maps.get(key),
+            self._store.of_platform(kinds.ENDPOINT_SLICE, key.namespace, spec.platform),
+            self._store.of_platform(kinds.PLATFORM_SERVICE, key.namespace, spec.platform),
+            _now(),
+        )
+        now = ring.advance_ring(view)
+        config_map = ring.config_map(view, now)
+        await self._writer.apply(config_map, RING_MANAGER)
+        self._ring_maps[key] = config_map
+        metrics.ring_epoch.labels(key.namespace, spec.platform).set(now.snapshot.epoch)
+        acks = self._acks.follow(key, now.snapshot.epoch, ring.gateways(view), fresh=now.changed)
+        await self._writer.status(resource, ring.status(view, now, acks))
+        return float(spec.snapshot_refresh_seconds)
+
+    async def _tell(self, resource: Manifest, status: dict[str, object]) -> None:
+        if await self._writer.status(resource, status):
+            await self._recorder.record(resource, status["conditions"])  # type: ignore[arg-type]
+
+    def _children(self, resource: Manifest) -> dict[Key, Manifest]:
+        uid = resource["metadata"]["uid"]
+        owned = self._store.owned(key_of(resource))
+        # A child of a predecessor of the same name is not ours: garbage collection is about to remove it.
+        return {key_of(child): child for child in owned if child["metadata"]["ownerReferences"][0]["uid"] == uid}
+
+    def _belongs_to_paused(self, resource: Manifest) -> bool:
+        spec = parse(PlatformServiceSpec, resource)
+        owner = self._store.get(Key(kinds.PLATFORM.kind, resource["metadata"]["namespace"], spec.platform))
+        return owner is not None and _is_paused(owner)
+
+    async def _external_secrets(self, stages: platform.Stages) -> dict[str, frozenset[str] | None]:
+        """Keys of the Secrets the Platform refers to."""
+        names = {secret for secret, _ in components.secret_sources(stages.spec).values()}
+        found: dict[str, frozenset[str] | None] = {}
+        for name in sorted(names):
+            try:
+                secret = await self._api.get(Key(kinds.SECRET.kind, stages.view.namespace, name))
+                found[name] = frozenset(secret.get("data") or {})
+            except ApiError as error:
+                if not error.missing:
+                    raise
+                found[name] = None
+        return found
+
+    async def _node_address(self, view: View) -> str | None:
+        """Address of the node of the first gateway pod; asked once per pod."""
+        slices = self._store.of_platform(kinds.ENDPOINT_SLICE, view.namespace, view.name)
+        pods = pods_behind(slices, ring.GATEWAY)
+        if not pods:
+            return None
+        key = Key(kinds.POD.kind, view.namespace, pods[0])
+        if str(key) not in self._node_addresses:
+            try:
+                address = (await self._api.get(key)).get("status", {}).get("hostIP")
+            except ApiError as error:
+                if not error.missing:
+                    raise
+                address = None
+            if address is None:
+                return None
+            self._node_addresses[str(key)] = address
+        return self._node_addresses[str(key)]
+
+    def _forget(self, key: Key) -> None:
+        self._ring_maps.pop(key, None)
+        self._acks.forget(key)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _is_paused(resource: Manifest) -> bool:
+    return bool(resource["metadata"].get("annotations", {}).get(PAUSED_ANNOTATION) == "true")

@@ -1,0 +1,53 @@
+"""The custom resources a Platform consists of: one PlatformService per component, one HashRing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from fanfold_operator.kinds import HASH_RING, PLATFORM_SERVICE
+from fanfold_operator.resources import meta
+
+if TYPE_CHECKING:
+    from fanfold.contracts.resources import HashRingSpec, PlatformServiceSpec, Record
+    from fanfold_operator.kinds import Manifest
+
+
+def _json(record: Record) -> dict[str, Any]:
+    """All fields but those that are None, so that their defaults are ours, not a CRD's of another version."""
+    fields: dict[str, Any] = {}
+    for field in msgspec.structs.fields(record):
+        value = getattr(record, field.name)
+        if value is not None:
+            fields[field.encode_name] = _plain(value)
+    return fields
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, msgspec.Struct):
+        return _json(value)  # type: ignore[arg-type]
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return value
+
+
+def platform_service(owner: Manifest, spec: PlatformServiceSpec) -> Manifest:
+    """One component. `replicas` is left out: it belongs to whoever scales."""
+    fields = _json(spec)
+    del fields["replicas"]
+    return meta.manifest(
+        PLATFORM_SERVICE,
+        owner,
+        meta.child_name(spec.platform, spec.component),
+        platform=spec.platform,
+        component=spec.component,
+        version=spec.version,
+        spec=fields,
+    )
+
+
+def hash_ring(owner: Manifest, spec: HashRingSpec) -> Manifest:
+    """The platform's ring, of the platform's name."""
+    fields = _json(spec)
+    return meta.manifest(HASH_RING, owner, spec.platform, platform=spec.platform, component="ring", spec=fields)

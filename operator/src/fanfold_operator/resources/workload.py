@@ -1,0 +1,190 @@
+"""One component: Deployment, Service, disruption budget, autoscaler, network policy and identity."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from fanfold.contracts.components import ADMIN_PORT, TRAFFIC_PORT
+from fanfold.contracts.resources import PLATFORM_LABEL
+from fanfold_operator import kinds
+from fanfold_operator.resources import meta
+from fanfold_operator.resources.pods import MOUNTS, pod_template, resources, scratch, secrets_volume
+
+if TYPE_CHECKING:
+    from fanfold.contracts.resources import PlatformServiceSpec
+    from fanfold_operator.kinds import Kind, Manifest
+
+CACHE_DIR: Final = "/var/cache/fanfold"
+"""Survives a restart of the container: the gateway's last known good snapshot."""
+ROLLOUT_SECONDS: Final = 300
+"""A rollout without progress for so long has failed (`progressDeadlineSeconds`)."""
+SCALE_DOWN_WINDOW_SECONDS: Final = 300
+
+
+class Workload:
+    """Builds the objects of one PlatformService."""
+
+    def __init__(self, owner: Manifest, spec: PlatformServiceSpec) -> None:
+        self._owner = owner
+        self._spec = spec
+        self._name = owner["metadata"]["name"]
+        self._selector = meta.selector(spec.platform, spec.component)
+
+    def deployment(self, replicas: int) -> Manifest:
+        """Rolls without a gap: a pod goes only when its successor is ready."""
+        return self._build(
+            kinds.DEPLOYMENT,
+            replicas=replicas,
+            revisionHistoryLimit=3,
+            progressDeadlineSeconds=ROLLOUT_SECONDS,
+            selector={"matchLabels": self._selector},
+            strategy={"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"}},
+            template=self._pod(),
+        )
+
+    def service(self) -> Manifest:
+        """The traffic port only: health and metrics are not for clients."""
+        exposure = self._spec.exposure
+        port: dict[str, Any] = {"name": "http", "port": TRAFFIC_PORT, "protocol": "TCP", "targetPort": "http"}
+        if exposure and exposure.node_port:
+            port["nodePort"] = exposure.node_port
+        kind = exposure.type if exposure else "ClusterIP"
+        return self._build(kinds.SERVICE, type=kind, selector=self._selector, ports=[port])
+
+    def disruption_budget(self) -> Manifest:
+        """A node drain takes one replica at a time, also where there is only one."""
+        selector = {"matchLabels": self._selector}
+        return self._build(kinds.DISRUPTION_BUDGET, maxUnavailable=1, selector=selector)
+
+    def autoscaler(self) -> Manifest:
+        """Doubles within seconds of a burst, shrinks slowly: a feed's crowd comes back.
+
+        The target is CPU time per replica, not a share of the request: the two then can be set apart.
+        """
+        scaling = self._spec.scaling
+        target = {"type": "AverageValue", "averageValue": f"{scaling.target_cpu_percent * 10}m"}
+        up = [
+            {"type": "Percent", "value": 100, "periodSeconds": 15},
+            {"type": "Pods", "value": 4, "periodSeconds": 15},
+        ]
+        down = [
+            {"type": "Percent", "value": 25, "periodSeconds": 60},
+            {"type": "Pods", "value": 1, "periodSeconds": 60},
+        ]
+        owner = self._owner
+        return self._build(
+            kinds.AUTOSCALER,
+            scaleTargetRef={"apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": self._name},
+            minReplicas=scaling.min,
+            maxReplicas=scaling.max,
+            metrics=[{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
+            behavior={
+                "scaleUp": {"stabilizationWindowSeconds": 0, "selectPolicy": "Max", "policies": up},
+                "scaleDown": {
+                    "stabilizationWindowSeconds": SCALE_DOWN_WINDOW_SECONDS,
+                    "selectPolicy": "Max",
+                    "policies": down,
+                },
+            },
+        )
+
+    def network_policy(self) -> Manifest:
+        """Traffic from the platform's own pods, or from everywhere for the entry; health and metrics from pods."""
+        rules: list[dict[str, Any]] = [
+            {"from": [{"namespaceSelector": {}}], "ports": [{"protocol": "TCP", "port": ADMIN_PORT}]}
+        ]
+        if self._spec.serves:
+            traffic: dict[str, Any] = {"ports": [{"protocol": "TCP", "port": TRAFFIC_PORT}]}
+            if not self._spec.exposure:
+                traffic["from"] = [{"podSelector": {"matchLabels": {PLATFORM_LABEL: self._spec.platform}}}]
+            rules.append(traffic)
+        selector = {"matchLabels": self._selector}
+        return self._build(kinds.NETWORK_POLICY, podSelector=selector, policyTypes=["Ingress"], ingress=rules)
+
+    def service_account(self) -> Manifest:
+        """An identity of its own, without a token unless the component reads from the API."""
+        return self._head(kinds.SERVICE_ACCOUNT, automountServiceAccountToken=False)
+
+    def snapshot_access(self) -> list[Manifest]:
+        """May read and watch one ConfigMap, nothing else."""
+        api_group = kinds.ROLE.group
+        role = self._head(
+            kinds.ROLE,
+            rules=[
+                {
+                    "apiGroups": [""],
+                    "resources": ["configmaps"],
+                    "resourceNames": [self._spec.snapshot],
+                    "verbs": ["get", "list", "watch"],
+                }
+            ],
+        )
+        namespace = self._owner["metadata"]["namespace"]
+        binding = self._head(
+            kinds.ROLE_BINDING,
+            roleRef={"apiGroup": api_group, "kind": "Role", "name": self._name},
+            subjects=[{"kind": "ServiceAccount", "name": self._name, "namespace": namespace}],
+        )
+        return [role, binding]
+
+    def _build(self, kind: Kind, **spec: Any) -> Manifest:
+        return self._head(kind, spec=spec)
+
+    def _head(self, kind: Kind, **body: Any) -> Manifest:
+        spec = self._spec
+        return meta.manifest(
+            kind,
+            self._owner,
+            self._name,
+            platform=spec.platform,
+            component=spec.component,
+            version=spec.version,
+            **body,
+        )
+
+    def _pod(self) -> dict[str, Any]:
+        spec = self._spec
+        volumes = [secrets_volume(spec.secrets), scratch("1Gi")]
+        if spec.snapshot:
+            volumes.append({"name": "cache", "emptyDir": {"sizeLimit": "16Mi"}})
+        spread = {
+            "maxSkew": 1,
+            "topologyKey": "kubernetes.io/hostname",
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": self._selector},
+        }
+        return pod_template(
+            meta.labels(spec.platform, spec.component, spec.version),
+            self._container(),
+            volumes,
+            automountServiceAccountToken=spec.snapshot is not None,
+            serviceAccountName=self._name,
+            terminationGracePeriodSeconds=spec.grace_seconds,
+            topologySpreadConstraints=[spread],
+        )
+
+    def _container(self) -> dict[str, Any]:
+        spec = self._spec
+        ports = [{"name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP"}]
+        if spec.serves:
+            ports.insert(0, {"name": "http", "containerPort": TRAFFIC_PORT, "protocol": "TCP"})
+        env: list[dict[str, Any]] = [{"name": one.name, "value": one.value} for one in spec.env]
+        env.append({"name": "FANFOLD_INSTANCE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}})
+        mounts = list(MOUNTS)
+        if spec.snapshot:
+            mounts.append({"name": "cache", "mountPath": CACHE_DIR})
+        live = {"httpGet": {"path": "/livez", "port": "admin"}}
+        ready = {"httpGet": {"path": "/readyz", "port": "admin"}}
+        return {
+            "name": spec.component,
+            "image": spec.image,
+            "imagePullPolicy": spec.image_pull_policy,
+            "args": ["run", spec.component],
+            "env": env,
+            "ports": ports,
+            "resources": resources(spec.resources.requests, spec.resources.limits),
+            "startupProbe": {**live, "periodSeconds": 1, "timeoutSeconds": 3, "failureThreshold": 120},
+            "livenessProbe": {**live, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 3},
+            "readinessProbe": {**ready, "periodSeconds": 3, "timeoutSeconds": 3, "failureThreshold": 2},
+            "volumeMounts": mounts,
+        }

@@ -1,0 +1,101 @@
+"""What the cluster looks like, as far as the operator was told: one copy of each object it may care about.
+
+Fed by watch events, by the answers to the operator's own writes, and by full listings, which also find what a broken
+watch missed. Never older than what it already has: versions are compared.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from fanfold.contracts.resources import PLATFORM_LABEL
+from fanfold_operator.kinds import Key, Kind, Manifest, key_of, owner_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def _version(manifest: Manifest) -> int:
+    """Kubernetes compares resource versions as integers (KEP-5504), so may its clients."""
+    return int(manifest["metadata"]["resourceVersion"])
+
+
+class Store:
+    """Objects by key, by owner and by platform."""
+
+    def __init__(self) -> None:
+        self._objects: dict[Key, Manifest] = {}
+        self._owned: defaultdict[Key, set[Key]] = defaultdict(set)
+        self._labelled: defaultdict[tuple[str, str, str], set[Key]] = defaultdict(set)
+
+    def get(self, key: Key) -> Manifest | None:
+        """The object, if there is one."""
+        return self._objects.get(key)
+
+    def put(self, manifest: Manifest) -> bool:
+        """Take an object unless a newer copy is here; whether it was taken."""
+        key = key_of(manifest)
+        known = self._objects.get(key)
+        if known is not None and _version(known) >= _version(manifest):
+            return False
+        if known is not None:
+            self._unlink(key, known)
+        trimmed = dict(manifest, metadata={k: v for k, v in manifest["metadata"].items() if k != "managedFields"})
+        self._objects[key] = trimmed
+        self._link(key, trimmed)
+        return True
+
+    def remove(self, manifest: Manifest) -> bool:
+        """Forget a deleted object, unless one of the same name was made since; whether it was known."""
+        key = key_of(manifest)
+        known = self._objects.get(key)
+        if known is None or known["metadata"]["uid"] != manifest["metadata"]["uid"]:
+            return False
+        self._unlink(key, known)
+        del self._objects[key]
+        return True
+
+    def replace(self, kind: Kind, items: Iterable[Manifest], version: int) -> set[Key]:
+        """Take a full listing of one kind as of `version`; the keys that changed."""
+        changed, listed = set(), set()
+        for item in items:
+            item.setdefault("apiVersion", kind.api_version)
+            item.setdefault("kind", kind.kind)
+            listed.add(key_of(item))
+            if self.put(item):
+                changed.add(key_of(item))
+        for key in [key for key in self._objects if key.kind == kind.kind and key not in listed]:
+            gone = self._objects[key]
+            if _version(gone) <= version and self.remove(gone):
+                changed.add(key)
+        return changed
+
+    def owned(self, owner: Key) -> list[Manifest]:
+        """What `owner` controls."""
+        return [self._objects[key] for key in sorted(self._owned.get(owner, ()))]
+
+    def of_platform(self, kind: Kind, namespace: str, platform: str) -> list[Manifest]:
+        """Objects of one kind that carry the platform's label, in order of their names."""
+        return [self._objects[key] for key in sorted(self._labelled.get((kind.kind, namespace, platform), ()))]
+
+    def keys(self, kind: Kind) -> list[Key]:
+        """All keys of one kind."""
+        return [key for key in self._objects if key.kind == kind.kind]
+
+    def _link(self, key: Key, manifest: Manifest) -> None:
+        if owner := owner_of(manifest):
+            self._owned[owner].add(key)
+        if platform := manifest["metadata"].get("labels", {}).get(PLATFORM_LABEL):
+            self._labelled[key.kind, key.namespace, platform].add(key)
+
+    def _unlink(self, key: Key, manifest: Manifest) -> None:
+        if owner := owner_of(manifest):
+            self._owned[owner].discard(key)
+            if not self._owned[owner]:
+                del self._owned[owner]
+        if platform := manifest["metadata"].get("labels", {}).get(PLATFORM_LABEL):
+            group = (key.kind, key.namespace, platform)
+            self._labelled[group].discard(key)
+            if not self._labelled[group]:
+                del self._labelled[group]
