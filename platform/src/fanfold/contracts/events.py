@@ -134,8 +134,8 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "follows": ("feed-worker", "notification-worker"),
     "activity": ("notification-worker",),
     "image-originals": ("image-worker",),
-    "images": (),
-    "accounts": ("feed-worker", "image-worker", "notification-worker"),
+    "images": ("profile",),
+    "accounts": ("feed-worker", "follow", "image-worker", "notification-worker"),
 }
 """Consumer groups that a platform has: no message is deleted before each of them exists and has acknowledged it."""
 
