@@ -29,7 +29,6 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from redis.asyncio import Redis
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import SQLModel
@@ -158,12 +157,12 @@ class House:
 
     Attributes:
         peers: Calls internal endpoints as the service ``test``.
-        redis: Client of the (empty) Valkey of this test.
+        redis: redis-py client of the (empty) Valkey of this test; untyped, as its answers are unions.
         urls: Base URL of each service, started or not.
         runtimes: The runtime of each started component, by name: its database, valkey and settings.
     """
 
-    def __init__(self, settings_for: SettingsFor, redis: Redis, stack: AsyncExitStack) -> None:
+    def __init__(self, settings_for: SettingsFor, redis: Any, stack: AsyncExitStack) -> None:
         self._settings_for = settings_for
         self._stack = stack
         serving = [component.name for component in COMPONENTS if component.serves]

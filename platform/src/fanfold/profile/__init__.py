@@ -1,0 +1,1 @@
+"""Profile service: accounts, passwords, sessions, tokens, and users as others see them."""

@@ -1,0 +1,68 @@
+"""Composition root of the profile service."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fanfold.kit.streams import Consumer, of_events
+from fanfold.kit.web import create_app
+from fanfold.profile.directory import Directory
+from fanfold.profile.events import ImageEvents
+from fanfold.profile.models import SCHEMA
+from fanfold.profile.passwords import Hasher
+from fanfold.profile.pictures import Pictures
+from fanfold.profile.revocations import Revocations
+from fanfold.profile.routes import accounts_router, sessions_router, users_router
+from fanfold.profile.service import Accounts, Parts, Sessions
+from fanfold.profile.settings import ProfileSettings
+from fanfold.profile.throttle import LoginThrottle
+from fanfold.profile.tokens import AccessTokens
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from fanfold.kit.runtime import Runtime
+
+SETTINGS = ProfileSettings
+GROUP = "profile"
+
+
+async def build(runtime: Runtime[ProfileSettings]) -> ASGIApp:
+    """The app, with the outbox's relay, the repeating of revocations and the ear for finished pictures beside it."""
+    settings = runtime.settings
+    parts = Parts(
+        settings=settings,
+        database=runtime.database,
+        directory=Directory(runtime.valkey),
+        hasher=Hasher(settings.password_threads, settings.password_queue),
+        throttle=LoginThrottle(
+            runtime.valkey,
+            window_seconds=settings.login_window_seconds,
+            per_pair=settings.login_attempts_per_pair,
+            per_user=settings.login_attempts_per_user,
+            per_address=settings.login_attempts_per_address,
+        ),
+        tokens=AccessTokens(settings.secrets, settings.access_token_seconds),
+        revocations=Revocations(runtime.valkey, runtime.database, settings.access_token_seconds),
+        pictures=Pictures(runtime.peers),
+    )
+    accounts, sessions = Accounts(parts), Sessions(parts)
+    runtime.on_close(parts.hasher.close)
+    runtime.relay_outbox(SCHEMA)
+    runtime.background("revocations", parts.revocations.run)
+    consumer = Consumer(
+        runtime.redis,
+        topic="images",
+        group=GROUP,
+        name=settings.instance,
+        handle=of_events(ImageEvents(accounts.complete_picture).handle),
+    )
+    runtime.background("images", consumer.run)
+    app = create_app("Fanfold profile", settings.version)
+    for router in (
+        accounts_router(accounts, settings.media_base_url),
+        users_router(accounts, settings.media_base_url),
+        sessions_router(sessions),
+    ):
+        app.include_router(router)
+    return app

@@ -1,0 +1,160 @@
+"""HTTP of the profile service."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from fanfold.contracts import internal
+from fanfold.contracts.api import Page
+from fanfold.kit.users import media_url
+from fanfold.kit.web import CurrentSession, CurrentUser, check_batch, internal_route
+from fanfold.profile import schemas
+
+if TYPE_CHECKING:
+    from fanfold.profile import models
+    from fanfold.profile.service import Accounts, Issued, Sessions
+
+
+def client_address(request: Request) -> str:
+    """The client as the gateway tells it in ``X-Forwarded-For``.
+
+    The gateway sends one address, its client's; or, where it trusts the proxy it was reached through, what the proxy
+    said and then the proxy's own: the one before the last is what that proxy saw, whatever the client made up.
+    """
+    hops = [hop.strip() for hop in request.headers.get("x-forwarded-for", "").split(",")]
+    return hops[-2] if len(hops) > 1 else hops[0]
+
+
+ClientAddress = Annotated[str, Depends(client_address)]
+
+
+def _user(user: models.User, media_base_url: str) -> schemas.User:
+    return schemas.User(
+        id=user.id,
+        username=user.username,
+        display_name=user.display_name,
+        bio=user.bio,
+        picture_url=media_url(media_base_url, user.picture_path) if user.picture_path else None,
+        created_at=user.created_at,
+    )
+
+
+def _tokens(issued: Issued) -> schemas.Tokens:
+    return schemas.Tokens(
+        access_token=issued.access_token,
+        expires_in=issued.expires_in,
+        refresh_token=issued.refresh_token,
+        user_id=issued.user_id,
+    )
+
+
+def accounts_router(accounts: Accounts, media_base_url: str) -> APIRouter:
+    """Registration and what users do with their own profile."""
+    router = APIRouter(tags=["profile"])
+
+    @router.post("/v1/accounts", status_code=201)
+    async def register(account: schemas.NewAccount) -> schemas.User:
+        """Register. Log in with `POST /v1/sessions` afterwards."""
+        user = await accounts.register(account.username, account.password.get_secret_value(), account.display_name)
+        return _user(user, media_base_url)
+
+    @router.get("/v1/users/me")
+    async def get_me(user_id: CurrentUser) -> schemas.User:
+        """Your own profile."""
+        return _user(await accounts.get(user_id), media_base_url)
+
+    @router.patch("/v1/users/me")
+    async def change_me(user_id: CurrentUser, change: schemas.ProfileChange) -> schemas.User:
+        """Change your display name or bio."""
+        user = await accounts.change(user_id, display_name=change.display_name, bio=change.bio)
+        return _user(user, media_base_url)
+
+    @router.delete("/v1/users/me", status_code=204)
+    async def delete_me(user_id: CurrentUser, farewell: schemas.Farewell, address: ClientAddress) -> None:
+        """Delete your account and everything of yours, for good. Ends all your sessions."""
+        await accounts.delete(user_id, farewell.password.get_secret_value(), address)
+
+    @router.put("/v1/users/me/picture")
+    async def set_picture(user_id: CurrentUser, choice: schemas.PictureChoice) -> schemas.User:
+        """Choose one of your images as your picture. `picture_url` is null until its variants are made."""
+        return _user(await accounts.set_picture(user_id, choice.image_id), media_base_url)
+
+    @router.delete("/v1/users/me/picture", status_code=204)
+    async def remove_picture(user_id: CurrentUser) -> None:
+        """Show no picture."""
+        await accounts.remove_picture(user_id)
+
+    @router.get("/v1/users/me/export")
+    async def export_me(user_id: CurrentUser, response: Response) -> schemas.Export:
+        """What the profile service holds about you, as a JSON file."""
+        user, sessions = await accounts.get(user_id), await accounts.sessions(user_id)
+        response.headers["content-disposition"] = 'attachment; filename="fanfold-export.json"'
+        response.headers["cache-control"] = "no-store"
+        return schemas.Export(
+            exported_at=datetime.now(UTC),
+            user=_user(user, media_base_url),
+            picture_id=user.picture_id,
+            sessions=[
+                schemas.SessionRecord.model_validate(item.model_dump(include=set(schemas.SessionRecord.model_fields)))
+                for item in sessions
+            ],
+        )
+
+    return router
+
+
+def users_router(accounts: Accounts, media_base_url: str) -> APIRouter:
+    """Other users, for people and for services."""
+    router = APIRouter(tags=["profile"])
+
+    @router.get("/v1/users")
+    async def find_users(
+        _: CurrentUser, username: Annotated[str, Query(min_length=1, max_length=100, description="The whole name.")]
+    ) -> Page[schemas.User]:
+        """The user of this name, if there is one: a page of one or none."""
+        return Page(items=[_user(user, media_base_url) for user in await accounts.named([username])])
+
+    @router.get("/v1/users/{user_id}")
+    async def get_user(_: CurrentUser, user_id: UUID) -> schemas.User:
+        """One user."""
+        return _user(await accounts.get(user_id), media_base_url)
+
+    async def batch(asked: internal.Ids) -> internal.Blobs:
+        check_batch(len(asked.ids))
+        return internal.Blobs(await accounts.blobs([UUID(bytes=user_id) for user_id in asked.ids]))
+
+    async def by_username(asked: internal.Usernames) -> internal.UserIds:
+        check_batch(len(asked.usernames))
+        return internal.UserIds({user.username: user.id.bytes for user in await accounts.named(asked.usernames)})
+
+    internal_route(router, internal.USERS, batch)
+    internal_route(router, internal.USER_IDS, by_username)
+    return router
+
+
+def sessions_router(sessions: Sessions) -> APIRouter:
+    """Log in, go on, log out."""
+    router = APIRouter(tags=["profile"])
+
+    @router.post("/v1/sessions", status_code=201)
+    async def login(login: schemas.Login, address: ClientAddress, response: Response) -> schemas.Tokens:
+        """Log in. Send the access token as `Authorization: Bearer`, and refresh it before it expires."""
+        response.headers["cache-control"] = "no-store"
+        return _tokens(await sessions.login(login.username, login.password.get_secret_value(), address))
+
+    @router.post("/v1/sessions/refresh")
+    async def refresh(old: schemas.Refresh, response: Response) -> schemas.Tokens:
+        """Take new tokens. A refresh token is good once; one that comes a second time ends its session."""
+        response.headers["cache-control"] = "no-store"
+        return _tokens(await sessions.refresh(old.refresh_token.get_secret_value()))
+
+    @router.delete("/v1/sessions/current", status_code=204)
+    async def logout(user_id: CurrentUser, session_id: CurrentSession) -> None:
+        """Log out: this session's tokens count no more."""
+        await sessions.logout(user_id, session_id)
+
+    return router
