@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pwd
 import shutil
@@ -18,24 +19,31 @@ if TYPE_CHECKING:
 
 DATABASE: Final = "fanfold"
 INIT_SECONDS: Final = 60
+HOMES: Final = Path("/var/lib/fanfold-dev")
 _OTHERS_MAY_ENTER: Final = 0o001
 
 
 class Postgres(Store):
-    """A cluster with the superuser ``postgres`` and the database ``fanfold``. As root it runs as somebody else."""
+    """A cluster with the superuser ``postgres`` and the database ``fanfold``. As root it runs as somebody else.
+
+    That somebody may be unable to reach ``folder``, as in a checkout below ``/root``: then ``folder`` becomes a link to
+    a folder below `HOMES`.
+    """
 
     name = "PostgreSQL"
     # The fast shutdown; SIGTERM would wait for clients to leave.
     stop_signal: ClassVar[signal.Signals] = signal.SIGINT
 
     def __init__(self, folder: Path, password: str, *, durable: bool) -> None:
+        user = _unprivileged_user() if is_root() else None
+        folder = _home(folder) if user and not _others_may_enter(folder) else folder
         super().__init__(folder, durable=durable)
+        if user:
+            shutil.chown(folder, user)
+        self.user = user
         self._password = password
         self._data = folder / "data"
-        if is_root():
-            self.user = _unprivileged_user()
-            shutil.chown(folder, self.user)
-        self._programs = _programs(folder, self.user)
+        self._programs = _programs(folder, user)
         (self._port,) = free_ports(1)
 
     @property
@@ -122,6 +130,20 @@ def _unprivileged_user() -> str:
     raise ProcessError("PostgreSQL does not run as root, and there is neither a user postgres nor nobody here")
 
 
+def _others_may_enter(path: Path) -> bool:
+    return all(parent.stat().st_mode & _OTHERS_MAY_ENTER for parent in path.parents)
+
+
+def _home(folder: Path) -> Path:
+    """What ``folder`` links to. Without the link the data belong to a folder that was deleted, and go with it."""
+    target = HOMES / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    if not folder.is_symlink():
+        shutil.rmtree(target, ignore_errors=True)
+        HOMES.mkdir(mode=0o711, parents=True, exist_ok=True)
+        folder.symlink_to(target)
+    return target
+
+
 def _programs(folder: Path, user: str | None) -> Path:
     """The wheel's folder of programs, or a copy of it where ``user`` may not enter the wheel's."""
     try:
@@ -129,7 +151,7 @@ def _programs(folder: Path, user: str | None) -> Path:
     except ModuleNotFoundError as error:
         raise ProcessError("the development stores are not installed: pip install 'fanfold[services,dev]'") from error
     programs = Path(bin_dir()).resolve()
-    if user is None or all(parent.stat().st_mode & _OTHERS_MAY_ENTER for parent in programs.parents):
+    if user is None or _others_may_enter(programs):
         return programs
     copy = folder / "programs"
     if not copy.exists():
