@@ -112,30 +112,18 @@ func Up(ctx context.Context, options Options) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := os.MkdirAll(logDir(state), 0o755); err != nil {
-		return "", fmt.Errorf("make the log folder: %w", err)
-	}
-	logPath := filepath.Join(logDir(state), head+".log")
-	log, err := os.Create(logPath)
-	if err != nil {
-		return "", fmt.Errorf("open the log: %w", err)
-	}
-	defer log.Close()
-	ctx, cancel := context.WithTimeout(ctx, upLimit)
-	defer cancel()
 	command := exec.Command("/proc/self/exe", "control-plane", "run", "--state", state,
 		fmt.Sprintf("--controller-manager=%t", options.Controllers))
-	command.Args[0] = "fanfold-cluster"
-	command.Env = process.Environment(owner(state), head)
-	command.Stderr = log
-	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	output, err := command.StdoutPipe()
 	if err != nil {
 		return "", fmt.Errorf("start the control plane: %w", err)
 	}
-	if err := command.Start(); err != nil {
-		return "", fmt.Errorf("start the control plane: %w", err)
+	logPath := filepath.Join(logDir(state), head+".log")
+	if _, err := process.Detach(command, owner(state), head, logPath, &syscall.SysProcAttr{Setsid: true}); err != nil {
+		return "", err
 	}
+	ctx, cancel := context.WithTimeout(ctx, upLimit)
+	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = command.Process.Kill() }) // its end closes the pipe
 	defer stop()
 	line, err := bufio.NewReader(output).ReadString('\n')
@@ -155,5 +143,9 @@ func Down(ctx context.Context, state string) error {
 	if err != nil {
 		return err
 	}
-	return process.Stop(ctx, owner(path), stopGrace, head)
+	ended := process.End(ctx, owner(path), head, stopGrace)
+	if err := process.KillAll(ctx, owner(path)); err != nil {
+		return errors.Join(ended, err)
+	}
+	return nil
 }

@@ -17,7 +17,7 @@ func Run(components []string) int {
 	defer stop()
 	if err := root(components).ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "fanfold-cluster:", err)
-		return 1
+		return exitCode(err)
 	}
 	return 0
 }
@@ -31,6 +31,8 @@ func root(components []string) *cobra.Command {
 		SilenceErrors: true,
 	}
 	command.CompletionOptions.DisableDefaultCmd = true
+	command.AddCommand(clusterCommands()...)
 	command.AddCommand(controlPlane())
+	command.AddCommand(internalCommands()...)
 	return command
 }

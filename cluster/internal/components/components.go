@@ -7,8 +7,10 @@ import (
 	"os"
 	"slices"
 
+	"fanfold.dev/cluster/internal/provisioner"
 	"github.com/coredns/coredns/coremain"
-	_ "github.com/coredns/coredns/plugin/cache" // CoreDNS plugins register themselves: only those the Corefile names
+	_ "github.com/coredns/coredns/plugin/bind" // CoreDNS plugins register themselves: only those the Corefile names
+	_ "github.com/coredns/coredns/plugin/cache"
 	_ "github.com/coredns/coredns/plugin/errors"
 	_ "github.com/coredns/coredns/plugin/kubernetes"
 	_ "github.com/coredns/coredns/plugin/ready"
@@ -40,8 +42,9 @@ var programs = map[string]func() int{
 	"metrics-server": cobraProgram(func() *cobra.Command {
 		return metricsserver.NewMetricsServerCommand(make(chan struct{}))
 	}),
-	"coredns": func() int { coremain.Run(); return 0 },
-	"etcd":    func() int { etcdmain.Main(os.Args); return 0 },
+	"local-path-provisioner": cobraProgram(provisioner.NewCommand),
+	"coredns":                func() int { coremain.Run(); return 0 },
+	"etcd":                   func() int { etcdmain.Main(os.Args); return 0 },
 }
 
 func cobraProgram(newCommand func() *cobra.Command) func() int {

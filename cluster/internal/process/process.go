@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -38,30 +39,76 @@ func Environment(owner, component string) []string {
 	return []string{searchPath, ownerVariable + "=" + owner, componentVariable + "=" + component}
 }
 
-// Find lists the processes of an owner, oldest pid first. Processes whose environment may not be read are not ours.
-func Find(owner string) ([]Process, error) {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return nil, fmt.Errorf("list processes: %w", err)
+// Detach starts a command of this binary that outlives the caller, with its output in a fresh log.
+func Detach(command *exec.Cmd, owner, component, logPath string, attributes *syscall.SysProcAttr) (pid int, err error) {
+	if err := os.MkdirAll(filepath.Dir(logPath), 0o755); err != nil {
+		return 0, fmt.Errorf("make the log folder: %w", err)
 	}
+	log, err := os.Create(logPath)
+	if err != nil {
+		return 0, fmt.Errorf("open the log: %w", err)
+	}
+	defer log.Close()
+	command.Args[0] = "fanfold-cluster"
+	command.Env = Environment(owner, component)
+	command.Stderr = log
+	if command.Stdout == nil {
+		command.Stdout = log
+	}
+	command.SysProcAttr = attributes
+	if err := command.Start(); err != nil {
+		return 0, fmt.Errorf("start %s: %w", component, err)
+	}
+	return command.Process.Pid, nil
+}
+
+// Find lists the processes of an owner, lowest pid first. Processes whose environment may not be read are not ours.
+func Find(owner string) ([]Process, error) {
 	var found []Process
-	for _, entry := range entries {
-		pid, err := strconv.Atoi(entry.Name())
-		if err != nil || pid == os.Getpid() {
-			continue
-		}
+	err := each(func(pid int) {
 		if component, ok := componentOf(pid, owner); ok {
 			found = append(found, Process{PID: pid, Component: component})
 		}
-	}
+	})
 	slices.SortFunc(found, func(a, b Process) int { return a.PID - b.PID })
-	return found, nil
+	return found, err
 }
+
+// CountOthers counts the visible processes that are not the owner's: called in a node's process namespace, these are
+// its containers' processes. Zombies and the kernel's own threads have no environment and don't count.
+func CountOthers(owner string) (int, error) {
+	count := 0
+	err := each(func(pid int) {
+		if _, ok := componentOf(pid, owner); ok {
+			return
+		}
+		if environment, err := os.ReadFile(environmentFile(pid)); err == nil && len(environment) > 0 {
+			count++
+		}
+	})
+	return count, err
+}
+
+// each calls visit with the pid of every process but this one.
+func each(visit func(pid int)) error {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return fmt.Errorf("list processes: %w", err)
+	}
+	for _, entry := range entries {
+		if pid, err := strconv.Atoi(entry.Name()); err == nil && pid != os.Getpid() {
+			visit(pid)
+		}
+	}
+	return nil
+}
+
+func environmentFile(pid int) string { return filepath.Join("/proc", strconv.Itoa(pid), "environ") }
 
 // componentOf tells which component of the owner a process belongs to; false when it is none (or has ended: the
 // environment of a zombie is empty).
 func componentOf(pid int, owner string) (string, bool) {
-	environment, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "environ"))
+	environment, err := os.ReadFile(environmentFile(pid))
 	if err != nil {
 		return "", false
 	}
@@ -101,55 +148,43 @@ func (p Process) Signal(owner string, signal syscall.Signal) error {
 // killLimit bounds the wait for killed processes to vanish; a process stuck in the kernel outlives it.
 const killLimit = 20 * time.Second
 
-// Stop asks the owner's named components to end, waits up to grace until nothing of the owner runs, then kills
-// whatever is left. Without components it kills at once.
-func Stop(ctx context.Context, owner string, grace time.Duration, components ...string) error {
-	if err := signalAll(owner, syscall.SIGTERM, components); err != nil {
-		return err
-	}
-	if len(components) > 0 {
-		gone := wait.Goal{What: "processes to end", Limit: grace}
-		if wait.Until(ctx, gone, func(context.Context) error { return noneLeft(owner) }) == nil {
-			return nil
-		}
-	}
-	killed := wait.Goal{What: "killed processes to vanish", Limit: killLimit}
-	return wait.Until(ctx, killed, func(context.Context) error {
+// End asks a component of the owner to end and waits until it has. A component that does not run is no error.
+func End(ctx context.Context, owner, component string, grace time.Duration) error {
+	asked := map[int]bool{}
+	gone := wait.Goal{What: component + " to end", Limit: grace}
+	return wait.Until(ctx, gone, func(context.Context) error {
 		all, err := Find(owner)
 		if err != nil {
 			return wait.Fatal(err)
 		}
 		for _, p := range all {
-			if err := p.Signal(owner, syscall.SIGKILL); err != nil {
-				return wait.Fatal(err)
+			if p.Component != component {
+				continue
 			}
+			if !asked[p.PID] {
+				asked[p.PID] = true
+				err = p.Signal(owner, syscall.SIGTERM)
+			}
+			return errors.Join(err, fmt.Errorf("process %d still runs", p.PID))
 		}
-		return noneLeft(owner)
+		return nil
 	})
 }
 
-func signalAll(owner string, signal syscall.Signal, components []string) error {
-	all, err := Find(owner)
-	if err != nil {
-		return err
-	}
-	for _, p := range all {
-		if slices.Contains(components, p.Component) {
-			if err := p.Signal(owner, signal); err != nil {
-				return err
-			}
+// KillAll kills whatever runs of the owner.
+func KillAll(ctx context.Context, owner string) error {
+	gone := wait.Goal{What: "killed processes to vanish", Limit: killLimit}
+	return wait.Until(ctx, gone, func(context.Context) error {
+		all, err := Find(owner)
+		if err != nil {
+			return wait.Fatal(err)
 		}
-	}
-	return nil
-}
-
-func noneLeft(owner string) error {
-	left, err := Find(owner)
-	if err != nil {
+		for _, p := range all {
+			err = errors.Join(err, p.Signal(owner, syscall.SIGKILL))
+		}
+		if len(all) > 0 {
+			err = errors.Join(err, fmt.Errorf("%d still run, the first is %d (%s)", len(all), all[0].PID, all[0].Component))
+		}
 		return err
-	}
-	if len(left) > 0 {
-		return fmt.Errorf("%d processes still run, the first is %d (%s)", len(left), left[0].PID, left[0].Component)
-	}
-	return nil
+	})
 }

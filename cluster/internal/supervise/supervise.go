@@ -17,12 +17,14 @@ import (
 
 // Program is one child.
 type Program struct {
-	Name  string
-	Path  string   // executable; empty: this very binary, which becomes the program by its name
-	Args  []string // after the name
-	Ready func(context.Context) error
-	Limit time.Duration // until Ready, the first time
-	Grace time.Duration // from SIGTERM to SIGKILL; zero: defaultGrace
+	Name string
+	Path string   // executable; empty: this very binary, which becomes the program by its name
+	Args []string // after the name
+	// Before, if there, runs once before the first start and within the same Limit.
+	Before func(context.Context) error
+	Ready  func(context.Context) error
+	Limit  time.Duration // until Ready, the first time
+	Grace  time.Duration // from SIGTERM to SIGKILL; zero: defaultGrace
 }
 
 const (
@@ -87,6 +89,9 @@ func (s *Supervisor) Run(ctx context.Context, programs []Program, ready func()) 
 // start runs a program and waits until it is ready. One that ends before was refused something, most likely a flag:
 // waiting for it would be pointless.
 func (s *Supervisor) start(ctx context.Context, program Program) (*keeper, error) {
+	if err := before(ctx, program); err != nil {
+		return nil, err
+	}
 	log, err := openLog(s.LogFile(program.Name))
 	if err != nil {
 		return nil, err
@@ -108,6 +113,18 @@ func (s *Supervisor) start(ctx context.Context, program Program) (*keeper, error
 	})
 	go k.keep(kept, first)
 	return k, err
+}
+
+func before(ctx context.Context, program Program) error {
+	if program.Before == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, program.Limit)
+	defer cancel()
+	if err := program.Before(ctx); err != nil {
+		return fmt.Errorf("prepare %s: %w", program.Name, err)
+	}
+	return nil
 }
 
 // LogFile is where a program's output goes.
