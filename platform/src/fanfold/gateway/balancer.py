@@ -35,16 +35,16 @@ class ServiceSlots:
         """The slot that owns ``key``, or the next one with room."""
         if not tried:
             endpoint = self.endpoints[self.ring.owner(key)]
-            if endpoint.in_flight < self._floor:
+            if endpoint.in_flight < self._floor and endpoint.reachable:
                 return endpoint
         endpoints = self.endpoints
-        without = {index for index, endpoint in enumerate(endpoints) if endpoint.full or endpoint.slot in tried}
+        without = {index for index, endpoint in enumerate(endpoints) if not endpoint.open_to(tried)}
         index = self.ring.place(key, [endpoint.in_flight for endpoint in endpoints], floor=LOAD_FLOOR, without=without)
         return None if index is None else endpoints[index]
 
     def least_loaded(self, tried: set[str]) -> Endpoint | None:
         """The less loaded of two random slots (Mitzenmacher, "The Power of Two Choices", 2001)."""
-        choices = [endpoint for endpoint in self.endpoints if not endpoint.full and endpoint.slot not in tried]
+        choices = [endpoint for endpoint in self.endpoints if endpoint.open_to(tried)]
         if not choices:
             return None
         one, other = random.choice(choices), random.choice(choices)  # noqa: S311 - spreads load, keeps no secret
@@ -75,10 +75,12 @@ class Balancer:
         if slots is None or not slots.endpoints:
             raise Unavailable(f"The {service} service has no replica now; try again.")
         endpoint = slots.least_loaded(tried) if key is None else slots.of_user(key, tried)
-        if endpoint is None and tried:
-            return self.choose(service, key, set())
-        if endpoint is None or endpoint.full:
-            raise Unavailable(f"The {service} service is at its limit; try again.", kind="overloaded")
+        if endpoint is None:
+            # Those that failed may be tried once more when there is no other; those at their limit may not.
+            spare = [endpoint for endpoint in slots.endpoints if not endpoint.full]
+            if not spare:
+                raise Unavailable(f"The {service} service is at its limit; try again.", kind="overloaded")
+            endpoint = random.choice(spare)  # noqa: S311 - spreads load, keeps no secret
         return endpoint
 
     def apply(self, snapshot: Snapshot, rings: dict[str, Ring]) -> None:
@@ -118,6 +120,7 @@ class Balancer:
         before = now - self._settings.upstream_idle_seconds
         for _, endpoint in self.endpoints():
             endpoint.close_idle(before)
+            endpoint.revive(now)
         self._leaving = [endpoint for endpoint in self._leaving if endpoint.in_flight]
 
     def close(self) -> None:

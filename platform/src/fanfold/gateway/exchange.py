@@ -41,7 +41,8 @@ IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b
 """RFC 9110 section 9.2.2. These alone may be sent twice."""
 MAX_TRIES: Final = 3
 RETRY_BUDGET: Final = 0.2
-"""Share of requests under way that may be on a second or later try (Envoy's retry budget, and its minimum)."""
+"""Share of requests under way that may be sent a second time (Envoy's retry budget, and its minimum). A try that could
+not connect was not sent: going elsewhere multiplies no service's load, and is free."""
 RETRY_MINIMUM: Final = 3
 MAX_WAITING_BODY: Final = 64 << 10
 """Bytes of a body held before its connection is up, or to be sent again."""
@@ -65,10 +66,12 @@ class Exchange:
         "_out",
         "_principal",
         "_replay",
+        "_retrying",
         "_sent",
         "_status",
         "_trace",
         "_tried",
+        "_tries",
         "_upstream_full",
         "request",
         "route",
@@ -85,6 +88,8 @@ class Exchange:
         self._connection: UpstreamConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._tried: set[str] = set()
+        self._tries = 1
+        self._retrying = False
         self._replay: bytes | None = b""
         self._body_ended = False
         self._sent = False
@@ -221,17 +226,18 @@ class Exchange:
         log.warning("upstream_failed", slot=endpoint.slot, address=endpoint.address, reason=reason)
         safe = not self._sent or (self.request.method in IDEMPOTENT and self._replay is not None)
         self._release_endpoint()
-        first = not self._tried
         self._tried.add(endpoint.slot)
-        if not safe or len(self._tried) >= MAX_TRIES or self._done:
+        self._tries += 1
+        if not safe or self._tries > MAX_TRIES or self._done:
             self.refuse(problem)
             return
-        if first and stats.retrying >= max(RETRY_MINIMUM, RETRY_BUDGET * stats.in_flight):
-            self._tried.clear()  # it never became a retry
-            stats.retries_denied += 1
-            self.refuse(problem)
-            return
-        stats.retrying += first
+        if self._sent and not self._retrying:
+            if stats.retrying >= max(RETRY_MINIMUM, RETRY_BUDGET * stats.in_flight):
+                stats.retries_denied += 1
+                self.refuse(problem)
+                return
+            self._retrying = True
+            stats.retrying += 1
         stats.retries += 1
         self._sent = False
         try:
@@ -391,7 +397,7 @@ class Exchange:
             slot = ""
         if self._principal is not None:
             context.stats.in_flight -= 1
-        if self._tried:
+        if self._retrying:
             context.stats.retrying -= 1
         if self.route is None:
             context.stats.reject(str(status))
@@ -408,7 +414,7 @@ class Exchange:
             route=self.route.pattern if self.route else "",
             status=status,
             slot=slot,
-            tries=len(self._tried) + 1,
+            tries=self._tries,
             request_bytes=self.request.received,
             milliseconds=round(seconds * 1000, 2),
         )

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
+UNREACHABLE_SECONDS: Final = 1.0
+"""A slot that refused a connection is left alone for this long, unless there is no other: a pod that vanished without a
+word would cost each of its users a whole connection timeout."""
 MAX_ANSWER_HEAD: Final = 64 << 10
 _BODILESS: Final = frozenset((204, 304))
 _SWITCHING_PROTOCOLS: Final = 101
@@ -74,6 +77,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_lines",
         "_noted",
         "_parser",
+        "_reusable",
         "_transport",
         "closed",
         "idle_since",
@@ -89,6 +93,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._head: AnswerHead | None = None
         self._head_bytes = 0
         self._ended = False
+        self._reusable = False
         self.closed = False
         self.idle_since = 0.0
 
@@ -219,7 +224,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._head = head
         answered.on_head(head)
         if answered.asks_head or head.status in _BODILESS:
-            self._ended = True
+            self._end()
 
     def on_body(self, data: bytes) -> None:
         """Part of httptools' protocol."""
@@ -230,17 +235,21 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Part of httptools' protocol."""
-        if self._head is not None:
-            self._ended = True
+        if self._head is not None and not self._ended:
+            self._end()
+
+    def _end(self) -> None:
+        """The answer is whole; the parser knows only now whether the connection may be kept."""
+        self._ended = True
+        self._reusable = self._parser.should_keep_alive()
 
     def _finish(self, answered: Answered) -> None:
         self._answered = None
         head = self._head
         assert head is not None
-        reusable = self._parser.should_keep_alive()
         if (answered.asks_head or head.status in _BODILESS) and (head.length not in (None, b"0") or head.chunked):
             self._parser = httptools.HttpResponseParser(self)  # the old one waits for a body that never comes
-        if reusable and not self.closed:
+        if self._reusable and not self.closed:
             self._endpoint.release(self)
         else:
             self.close()
@@ -261,10 +270,12 @@ class Endpoint:
         connections: Open connections, idle ones included.
         outcomes: Requests by outcome: ``answered``, ``failed`` (5xx), ``lost``, ``unreachable``, ``timeout``.
         seconds: Total time of answered requests.
+        reachable: False for `UNREACHABLE_SECONDS` after a connection could not be made.
     """
 
     __slots__ = (
         "_idle",
+        "_retry_at",
         "_settings",
         "connections",
         "draining",
@@ -272,6 +283,7 @@ class Endpoint:
         "in_flight",
         "outcomes",
         "port",
+        "reachable",
         "seconds",
         "slot",
     )
@@ -286,6 +298,8 @@ class Endpoint:
         self.connections = 0
         self.outcomes = {"answered": 0, "failed": 0, "lost": 0, "unreachable": 0, "timeout": 0}
         self.seconds = 0.0
+        self.reachable = True
+        self._retry_at = 0.0
         self._settings = settings
         self._idle: list[UpstreamConnection] = []
 
@@ -293,6 +307,15 @@ class Endpoint:
     def address(self) -> str:
         """``host:port``."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def open_to(self, tried: set[str]) -> bool:
+        """Whether a request that failed on the slots ``tried`` may come here."""
+        return self.reachable and not self.full and self.slot not in tried
+
+    def revive(self, now: float) -> None:
+        """Let a slot that was unreachable be tried again, once it is time."""
+        if not self.reachable and now >= self._retry_at:
+            self.reachable = True
 
     @property
     def full(self) -> bool:
@@ -319,8 +342,13 @@ class Endpoint:
         try:
             async with asyncio.timeout(self._settings.connect_seconds):
                 await loop.create_connection(lambda: connection, self.host, self.port)
-        except BaseException:
-            connection.close()  # the client may have gone when it had just been made
+        except (OSError, TimeoutError):
+            self.reachable = False
+            self._retry_at = monotonic() + UNREACHABLE_SECONDS
+            connection.close()
+            raise
+        except asyncio.CancelledError:
+            connection.close()  # the client may have gone when the connection had just been made
             raise
         return connection
 
