@@ -1,0 +1,1 @@
+"""Posts: photos with a caption, author timelines, tags."""

@@ -1,0 +1,47 @@
+"""Composition root of the post service."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fanfold.kit.hydrate import Hydrator
+from fanfold.kit.idempotency import Idempotency
+from fanfold.kit.pagination import CursorCodec
+from fanfold.kit.streams import Consumer, of_events
+from fanfold.kit.users import Users
+from fanfold.kit.web import create_app
+from fanfold.post.cache import PostCache
+from fanfold.post.events import GROUP, TOPICS, PostEvents
+from fanfold.post.models import SCHEMA
+from fanfold.post.routes import Answers, internal_router, lists_router, posts_router
+from fanfold.post.service import PostService
+from fanfold.post.settings import PostSettings
+from fanfold.post.timelines import Timelines
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from fanfold.kit.runtime import Runtime
+
+SETTINGS = PostSettings
+
+
+async def build(runtime: Runtime[PostSettings]) -> ASGIApp:
+    """The app, with the outbox's relay and the ears for events beside it."""
+    settings, valkey, peers = runtime.settings, runtime.valkey, runtime.peers
+    timelines = Timelines(runtime.database, valkey, settings)
+    service = PostService(runtime.database, PostCache(valkey, settings.post_blob_seconds), timelines, peers)
+    hydrator = Hydrator(valkey, peers, settings.media_base_url, posts=service.blobs)
+    answers = Answers(hydrator, Users(valkey, peers, settings.media_base_url), settings.media_base_url)
+    key = settings.secrets.read("cursor_key")
+    runtime.relay_outbox(SCHEMA)
+    handle = of_events(PostEvents(service).handle)
+    for topic in TOPICS:
+        consumer = Consumer(runtime.redis, topic=topic, group=GROUP, name=settings.instance, handle=handle)
+        runtime.background(f"consume-{topic}", consumer.run)
+    app = create_app("Fanfold post", settings.version)
+    app.state.idempotency = Idempotency(valkey)
+    app.include_router(posts_router(service, answers))
+    app.include_router(lists_router(timelines, answers, CursorCodec(key, "timeline"), CursorCodec(key, "tag")))
+    app.include_router(internal_router(service, timelines))
+    return app

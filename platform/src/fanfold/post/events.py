@@ -1,0 +1,32 @@
+"""Events that the post service hears, its own among them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from fanfold.contracts.events import AccountDeleted, AnyEvent, ImageReady, PostCreated, PostDeleted
+
+if TYPE_CHECKING:
+    from fanfold.post.service import PostService
+
+GROUP: Final = "post"
+TOPICS: Final = ("posts", "images", "accounts")
+
+
+class PostEvents:
+    """Keeps blobs and timelines true. Its own events repeat what a crash after the commit may have left undone."""
+
+    def __init__(self, service: PostService) -> None:
+        self._service = service
+
+    async def handle(self, event: AnyEvent) -> None:
+        """Idempotent."""
+        match event:
+            case PostCreated():
+                await self._service.announce(event.post_id, event.author_id)
+            case PostDeleted():
+                await self._service.retract(event.post_id, event.author_id)
+            case ImageReady():
+                await self._service.image_changed(event.image_id)
+            case AccountDeleted():
+                await self._service.delete_all(event.user_id)

@@ -1,0 +1,136 @@
+"""HTTP of the post room: posts, author timelines, tags, and what other services ask."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Path, Response
+
+from fanfold.contracts import internal
+from fanfold.contracts.api import Page, Post
+from fanfold.kit.errors import Forbidden, NotFound, Unprocessable
+from fanfold.kit.idempotency import IdempotentRoute, ReservedId
+from fanfold.kit.views import PostsPage, author_view, encode, post_view
+from fanfold.kit.web import PAGE_LIMIT, CurrentUser, CursorText, Limit, check_batch, internal_route
+from fanfold.post.captions import MAX_TAG, normalize_tag
+from fanfold.post.schemas import CaptionChange, NewPost
+
+if TYPE_CHECKING:
+    from fanfold.kit.hydrate import Hydrator
+    from fanfold.kit.pagination import CursorCodec
+    from fanfold.kit.users import Users
+    from fanfold.post.service import PostService
+    from fanfold.post.timelines import Timelines, Window
+
+_ID = 16
+
+
+class Answers:
+    """Posts as JSON, hydrated for who reads them."""
+
+    def __init__(self, hydrator: Hydrator, users: Users, media_base_url: str) -> None:
+        self._hydrator = hydrator
+        self.users = users
+        self.media_base_url = media_base_url
+
+    async def post(self, member: bytes, viewer: UUID) -> Response:
+        """One post; 404 when it was deleted meanwhile."""
+        posts = (await self._hydrator.hydrate([member], viewer)).posts
+        if not posts:
+            raise NotFound("There is no such post.", kind="post-not-found")
+        return _json(encode(posts[0]))
+
+    async def page(self, window: Window, viewer: UUID, cursors: CursorCodec) -> Response:
+        """A page of posts; its cursor is that of the last reference, shown or not."""
+        posts = (await self._hydrator.hydrate(window.members, viewer)).posts
+        cursor = cursors.encode(UUID(bytes=window.members[-1][:_ID])) if window.more else None
+        return _json(encode(PostsPage(posts, cursor)))
+
+
+def posts_router(service: PostService, answers: Answers) -> APIRouter:
+    """Public routes under ``/v1/posts``."""
+    router = APIRouter(prefix="/v1/posts", tags=["post"], route_class=IdempotentRoute)
+
+    @router.post("", status_code=201, response_model=Post)
+    async def create_post(new: NewPost, user_id: CurrentUser, post_id: ReservedId) -> Response:
+        """Post one to ten of your own images. Those still being made ready appear without variants at first."""
+        author = (await answers.users.blobs([user_id])).get(user_id)
+        if author is None:
+            raise Forbidden("This account does not exist any more.")
+        blob = await service.create(post_id, user_id, new)
+        base = answers.media_base_url
+        view = post_view(blob, author_view(author, base), base, counts=(0, 0), liked=False)
+        return _json(encode(view), 201)
+
+    @router.get("/{post_id}", response_model=Post)
+    async def read_post(post_id: UUID, user_id: CurrentUser) -> Response:
+        """One post."""
+        return await answers.post(await service.member(post_id), user_id)
+
+    @router.patch("/{post_id}", response_model=Post)
+    async def edit_post(post_id: UUID, change: CaptionChange, user_id: CurrentUser) -> Response:
+        """Change the caption of your own post."""
+        await service.edit(post_id, user_id, change.caption)
+        return await answers.post(post_id.bytes + user_id.bytes, user_id)
+
+    @router.delete("/{post_id}", status_code=204)
+    async def delete_post(post_id: UUID, user_id: CurrentUser) -> None:
+        """Delete your own post, with its comments and likes. It is gone from all feeds when this answers."""
+        await service.delete(post_id, user_id)
+
+    return router
+
+
+def lists_router(timelines: Timelines, answers: Answers, by_author: CursorCodec, by_tag: CursorCodec) -> APIRouter:
+    """Public pages of posts."""
+    router = APIRouter(prefix="/v1", tags=["post"])
+
+    @router.get("/users/{author_id}/posts", response_model=Page[Post])
+    async def list_posts_of_user(
+        author_id: UUID, user_id: CurrentUser, limit: Limit = PAGE_LIMIT, cursor: CursorText = None
+    ) -> Response:
+        """A user's posts, newest first."""
+        window = await timelines.page(author_id, limit, by_author.decode(cursor))
+        if not window.members and not await answers.users.exists(author_id):
+            raise NotFound("There is no such user.", kind="user-not-found")
+        return await answers.page(window, user_id, by_author)
+
+    @router.get("/tags/{tag}/posts", response_model=Page[Post])
+    async def list_posts_with_tag(
+        tag: Annotated[str, Path(max_length=MAX_TAG, description="Without the #; letter case does not count.")],
+        user_id: CurrentUser,
+        limit: Limit = PAGE_LIMIT,
+        cursor: CursorText = None,
+    ) -> Response:
+        """Posts whose caption has a tag, newest first."""
+        if "\0" in tag:
+            raise Unprocessable("A tag has letters, digits and underscores.")
+        window = await timelines.tagged(normalize_tag(tag), limit, by_tag.decode(cursor))
+        return await answers.page(window, user_id, by_tag)
+
+    return router
+
+
+def internal_router(service: PostService, timelines: Timelines) -> APIRouter:
+    """What other services call."""
+    router = APIRouter()
+
+    async def batch(asked: internal.Ids) -> internal.Blobs:
+        check_batch(len(asked.ids))
+        return internal.Blobs(await service.blobs(asked.ids))
+
+    async def newest(asked: internal.TimelinesQuery) -> internal.PostRefs:
+        check_batch(asked.limit)
+        raw = asked.author_ids
+        authors = [UUID(bytes=raw[start : start + _ID]) for start in range(0, len(raw), _ID)]
+        before = UUID(bytes=asked.before) if asked.before else None
+        return internal.PostRefs(b"".join(await timelines.newest(authors, asked.limit, before)))
+
+    internal_route(router, internal.POSTS, batch)
+    internal_route(router, internal.TIMELINES, newest)
+    return router
+
+
+def _json(body: bytes, status: int = 200) -> Response:
+    return Response(body, status, media_type="application/json")
