@@ -130,12 +130,12 @@ AnyEvent = (
 TOPICS: Final[tuple[str, ...]] = ("posts", "follows", "activity", "image-originals", "images", "accounts")
 
 GROUPS: Final[dict[str, tuple[str, ...]]] = {
-    "posts": ("feed-worker", "image-worker", "notification-worker"),
+    "posts": ("activity", "feed-worker", "image-worker", "notification-worker", "post"),
     "follows": ("feed-worker", "notification-worker"),
     "activity": ("notification-worker",),
     "image-originals": ("image-worker",),
-    "images": ("profile",),
-    "accounts": ("feed-worker", "follow", "image-worker", "notification-worker"),
+    "images": ("post", "profile"),
+    "accounts": ("activity", "feed-worker", "follow", "image-worker", "notification-worker", "post"),
 }
 """Consumer groups that a platform has: no message is deleted before each of them exists and has acknowledged it."""
 
