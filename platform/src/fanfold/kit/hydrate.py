@@ -117,7 +117,7 @@ class Hydrator:
         _take(parts.post_ids, posts, _posts, parts.posts, parts.gone)
         _take(parts.author_ids, users, _users, parts.users, parts.gone)
         _take_counts(parts, counts)
-        parts.liked = _liked(parts.post_ids, scores)
+        parts.liked = known_likes(parts.post_ids, scores)
 
     async def _ask_owners(self, parts: _Parts, viewer: UUID) -> bool:
         """Fill in what is missing; False if an owner of posts or users did not answer."""
@@ -216,8 +216,11 @@ def _take_counts(parts: _Parts, values: Sequence[bytes | None]) -> None:
             parts.stale.add(post_id)
 
 
-def _liked(post_ids: Sequence[bytes], scores: Sequence[Any]) -> dict[bytes, bool]:
-    """Which posts are liked, of those that ``scores`` (first that of `keys.COMPLETE`) can tell of."""
+def known_likes(post_ids: Sequence[bytes], scores: Sequence[Any]) -> dict[bytes, bool]:
+    """Which posts are liked, of those that `keys.liked` can tell of.
+
+    ``scores``: answer of ZMSCORE for `keys.COMPLETE` and then the posts.
+    """
     floor, *found = scores
     if floor is None:
         return {}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from fanfold.contracts.events import AccountDeleted, AnyEvent, ImageReady, PostCreated, PostDeleted
+from fanfold.contracts.events import GROUPS, AccountDeleted, AnyEvent, ImageReady, PostCreated, PostDeleted
 
 if TYPE_CHECKING:
     from fanfold.post.service import PostService
 
 GROUP: Final = "post"
-TOPICS: Final = ("posts", "images", "accounts")
+TOPICS: Final = tuple(topic for topic, groups in GROUPS.items() if GROUP in groups)
 
 
 class PostEvents:
