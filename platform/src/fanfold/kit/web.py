@@ -140,3 +140,15 @@ def check_batch(count: int) -> None:
     """
     if count > internal.MAX_BATCH:
         raise Unprocessable(f"At most {internal.MAX_BATCH} ids a batch; {count} were sent.")
+
+
+def read_id(raw: bytes) -> UUID:
+    """An id of an internal request.
+
+    Raises:
+        Unprocessable: Not 16 bytes.
+    """
+    try:
+        return UUID(bytes=raw)
+    except ValueError as error:
+        raise Unprocessable(f"An id has 16 bytes; {len(raw)} were sent.") from error

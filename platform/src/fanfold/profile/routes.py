@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fanfold.contracts import internal
 from fanfold.contracts.api import Page
 from fanfold.kit.users import media_url
-from fanfold.kit.web import CurrentSession, CurrentUser, check_batch, internal_route
+from fanfold.kit.web import CurrentSession, CurrentUser, check_batch, internal_route, read_id
 from fanfold.profile import schemas
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def users_router(accounts: Accounts, media_base_url: str) -> APIRouter:
 
     async def batch(asked: internal.Ids) -> internal.Blobs:
         check_batch(len(asked.ids))
-        return internal.Blobs(await accounts.blobs([UUID(bytes=user_id) for user_id in asked.ids]))
+        return internal.Blobs(await accounts.blobs([read_id(user_id) for user_id in asked.ids]))
 
     async def by_username(asked: internal.Usernames) -> internal.UserIds:
         check_batch(len(asked.usernames))
