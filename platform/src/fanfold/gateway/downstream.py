@@ -226,6 +226,11 @@ class Downstream(asyncio.Protocol):
         proto = b"https" if request.noted.get(b"x-forwarded-proto") == b"https" else b"http"
         return b"x-forwarded-for: %b, %b\r\nx-forwarded-proto: %b\r\n" % (came, address, proto)
 
+    def take_body(self) -> None:
+        """The room for the request's body has changed: go on with what has come, and read more or less."""
+        self._pump()
+        self.pace_reading()
+
     def pace_reading(self) -> None:
         """Read from the client exactly while there is room for what it sends."""
         exchange = self._exchange
@@ -292,7 +297,8 @@ class Downstream(asyncio.Protocol):
                     break
         finally:
             self._pumping = False
-        if not self._reading or self._backlog or self._exchange is not None:
+        exchange = self._exchange
+        if not self._reading or self._backlog or (exchange is not None and not exchange.request.complete):
             self.pace_reading()
 
     def _may_feed(self) -> bool:

@@ -217,7 +217,8 @@ class Exchange:
         self._sent = True
         if self._downstream.full:
             connection.pause_reading()
-        self._downstream.pace_reading()
+        if not self.request.complete:
+            self._downstream.take_body()
 
     def _try_again(self, problem: Problem, reason: str) -> None:
         """Another slot if that is safe and affordable, else the problem."""
@@ -343,7 +344,7 @@ class Exchange:
     def on_upstream_full(self, *, full: bool) -> None:
         """The slot takes no more of the request's body for now, or takes it again."""
         self._upstream_full = full
-        self._downstream.pace_reading()
+        self._downstream.take_body()
 
     # Ends.
 
