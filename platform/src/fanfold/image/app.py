@@ -29,7 +29,7 @@ log = get_logger(__name__)
 async def build(runtime: Runtime[ImageSettings]) -> ASGIApp:
     """The service: uploads, pictures, variants; relays the room's outbox."""
     settings = runtime.settings
-    store, processes = open_stores(runtime)
+    store, processes = await open_stores(runtime)
     service = ImageService(settings=settings, database=runtime.database, store=store, processes=processes)
     runtime.relay_outbox(SCHEMA)
     app = create_app("Fanfold image", settings.version)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import queue
 import resource
 import signal
@@ -114,6 +115,10 @@ class Processes:
             self._free.put(child)
         # As many threads as children: a thread that runs finds a free child.
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="children")
+
+    async def start(self) -> None:
+        """Start one child: the fork server has then loaded the decoders, and no upload has to wait for that."""
+        await self.run(os.getpid)
 
     async def run(self, function: Callable[[*Given], Answer], *arguments: *Given) -> Answer:
         """Call a module's function with picklable arguments in a child; more calls than children wait their turn.

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fanfold.kit.runtime import Runtime
 
 
-def open_stores(runtime: Runtime[ImageSettings]) -> tuple[ObjectStore, Processes]:
+async def open_stores(runtime: Runtime[ImageSettings]) -> tuple[ObjectStore, Processes]:
     """Object store and decoding processes of this component, closed with it."""
     store = ObjectStore(runtime.settings)
     runtime.check("objects", store.ping)
@@ -20,4 +20,5 @@ def open_stores(runtime: Runtime[ImageSettings]) -> tuple[ObjectStore, Processes
     settings = runtime.settings
     processes = Processes(settings.image_processes, settings.image_process_mib << 20, settings.image_process_seconds)
     runtime.on_close(processes.close)
+    await processes.start()
     return store, processes

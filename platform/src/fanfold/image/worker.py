@@ -22,7 +22,7 @@ GROUP = "image-worker"
 async def build(runtime: Runtime[ImageSettings]) -> None:
     """The worker: no traffic port."""
     settings, database = runtime.settings, runtime.database
-    store, processes = open_stores(runtime)
+    store, processes = await open_stores(runtime)
     renderer = Renderer(settings=settings, database=database, store=store, processes=processes)
     cleanup = Cleanup(database=database, store=store, grace=timedelta(hours=settings.image_unused_hours))
 

@@ -1,3 +1,5 @@
+"""Photographs for all tests: real ones, and copies with the properties that cameras and attackers give them."""
+
 from __future__ import annotations
 
 import io
