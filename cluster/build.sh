@@ -27,7 +27,7 @@ if ! flock --timeout 3600 9; then
 fi
 
 fingerprint() {
-    { go env GOVERSION GOARCH; find build.sh go.mod go.sum cmd internal -type f ! -name '*_test.go' -print0 \
+    { go env GOVERSION GOARCH; find build.sh go.mod go.sum cmd internal -type f ! -name '*_test.go' ! -path 'cmd/fanfold-probe/*' -print0 \
         | sort -z | xargs -0 sha256sum; } | sha256sum | cut -d' ' -f1
 }
 
