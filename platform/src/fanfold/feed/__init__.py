@@ -1,0 +1,1 @@
+"""Feeds: posts fan out on write into cached feeds, celebrities fold in on read."""

@@ -1,0 +1,36 @@
+"""Composition root of the feed service."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fanfold.feed.celebrities import CelebrityTimelines
+from fanfold.feed.hot import HotFeed
+from fanfold.feed.repository import FeedRepository
+from fanfold.feed.routes import FeedPages, feed_router, internal_router
+from fanfold.feed.service import FeedService
+from fanfold.feed.settings import FeedSettings
+from fanfold.kit.hydrate import Hydrator
+from fanfold.kit.pagination import CursorCodec
+from fanfold.kit.web import create_app
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from fanfold.kit.runtime import Runtime
+
+SETTINGS = FeedSettings
+
+
+async def build(runtime: Runtime[FeedSettings]) -> ASGIApp:
+    """The app: FastAPI with the hot route in front."""
+    settings, valkey, peers = runtime.settings, runtime.valkey, runtime.peers
+    repository = FeedRepository(valkey, length=settings.feed_length, ttl_seconds=settings.feed_ttl_seconds)
+    celebrities = CelebrityTimelines(repository, peers, length=settings.feed_length)
+    service = FeedService(repository, peers, celebrities, settings)
+    hydrator = Hydrator(valkey, peers, settings.media_base_url)
+    pages = FeedPages(service, hydrator, CursorCodec(settings.secrets.read("cursor_key"), "feed"))
+    app = create_app("Fanfold feed", settings.version)
+    app.include_router(feed_router(pages))
+    app.include_router(internal_router(service))
+    return HotFeed(app, pages)

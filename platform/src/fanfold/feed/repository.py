@@ -1,0 +1,171 @@
+"""Feeds in Valkey: the room's only data access."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from fanfold.contracts import keys
+from fanfold.feed import scripts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from fanfold.kit.valkey import Argument, Script, Valkey
+
+ID_BYTES: Final = 16
+FEEDS_PER_CALL: Final = 500
+"""Feeds one script call serves: half a millisecond of the server, short enough for reads to pass between."""
+LEASE_MS: Final = 5_000
+"""A rebuild that takes longer is taken for dead; longer than any peer call waits."""
+CURSOR_SECONDS: Final = 86_400
+
+_SPLIT: Final = b"split:"
+_BUILDING: Final = b"\xff" * ID_BYTES
+_PREFIXES: Final = tuple(keys.feed_prefix(number) for number in range(keys.BUCKETS))
+
+
+@dataclass(frozen=True, slots=True)
+class CachedFeed:
+    """A complete feed as cached.
+
+    Attributes:
+        members: 32-byte members (post id, author id), newest first.
+        celebrities: 16-byte ids of the authors to fold in.
+    """
+
+    members: list[bytes]
+    celebrities: list[bytes]
+
+
+def split_ids(data: bytes, size: int = ID_BYTES) -> list[bytes]:
+    """Concatenated ids (or members, with their ``size``) as a list."""
+    return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+def member(post_id: bytes, author_id: bytes) -> bytes:
+    """A post as feeds and timelines hold it."""
+    return post_id + author_id
+
+
+def _score(feed_member: bytes) -> int:
+    """`contracts.ids.id_millis` of the member's post: a UUIDv7 begins with its 48 bits of milliseconds."""
+    return int.from_bytes(feed_member[:6], "big")
+
+
+def _by_bucket(user_ids: bytes) -> Iterable[list[bytes]]:
+    """Feed keys of concatenated user ids, in lists of one bucket and at most `FEEDS_PER_CALL`."""
+    buckets: dict[int, list[bytes]] = {}
+    for start in range(0, len(user_ids), ID_BYTES):
+        number = user_ids[start + ID_BYTES - 1] % keys.BUCKETS
+        buckets.setdefault(number, []).append(_PREFIXES[number] + user_ids[start : start + ID_BYTES])
+    for feeds in buckets.values():
+        for start in range(0, len(feeds), FEEDS_PER_CALL):
+            yield feeds[start : start + FEEDS_PER_CALL]
+
+
+class FeedRepository:
+    """Commands and scripts of one platform's feeds.
+
+    Args:
+        valkey: The auto-pipelining client.
+        length: Posts a feed holds.
+        ttl_seconds: Life of a feed from its rebuild.
+    """
+
+    def __init__(self, valkey: Valkey, *, length: int, ttl_seconds: int) -> None:
+        self._valkey = valkey
+        self._length = length
+        self._ttl = ttl_seconds
+
+    async def read(self, user_id: UUID) -> CachedFeed | None:
+        """The feed in one round trip; None when it is cold or being rebuilt."""
+        members, celebrities = await self._answers(
+            [("ZRANGE", keys.feed(user_id), 0, self._length, "REV"), ("GET", keys.celebrities(user_id))]
+        )
+        if celebrities is None or not members or members[0] != keys.COMPLETE:
+            return None
+        return CachedFeed(members[1:], split_ids(celebrities))
+
+    async def tick(self) -> int:
+        """Next tick of the clock that orders rebuilds and reads of follower lists."""
+        return int(await self._valkey.script(scripts.TICK, [keys.FEED_CLOCK]))
+
+    async def begin(self, user_id: UUID) -> bytes | None:
+        """Begin a rebuild; its marker. None: another rebuild is under way, or the feed is there."""
+        marker = _BUILDING + os.urandom(keys.FEED_MEMBER_BYTES - ID_BYTES)
+        feed = keys.feed(user_id)
+        begun = await self._valkey.script(
+            scripts.BEGIN, [feed, keys.celebrities(user_id)], [keys.COMPLETE, marker, LEASE_MS]
+        )
+        if not begun or not await self._valkey.script(scripts.ARM, [feed], [marker, await self.tick()]):
+            return None
+        return marker
+
+    async def finish(
+        self, user_id: UUID, marker: bytes, members: Sequence[bytes], celebrities: bytes
+    ) -> CachedFeed | None:
+        """Make the rebuilt posts, and those pushed meanwhile, the feed. None: the rebuild was called off."""
+        posts = [item for entry in members for item in (_score(entry), entry)]
+        built = await self._valkey.script(
+            scripts.FINISH,
+            [keys.feed(user_id), keys.celebrities(user_id)],
+            [marker, keys.COMPLETE, self._length, self._ttl, celebrities, *posts],
+        )
+        return None if built is None else CachedFeed(built[1:], split_ids(celebrities))
+
+    async def push(self, user_ids: bytes, post: bytes, tick: int) -> int:
+        """Add ``post`` (a member) to the warm feeds among ``user_ids``; how many those were."""
+        return await self._each_bucket(scripts.PUSH, user_ids, [tick, _score(post), post, self._length])
+
+    async def remove(self, user_ids: bytes, posts: Sequence[bytes]) -> int:
+        """Take ``posts`` (members) out of feeds; how many were found."""
+        return await self._each_bucket(scripts.REMOVE, user_ids, [keys.COMPLETE, self._length, *posts])
+
+    async def invalidate(self, user_ids: bytes) -> None:
+        """Delete feeds, and call off their rebuilds: the next read starts from the follow list as it then is."""
+        await self._answers([("UNLINK", *feeds) for feeds in _by_bucket(user_ids)])
+
+    async def timeline(self, author_id: bytes) -> list[bytes] | None:
+        """The author's newest posts as the post service cached them, newest first; None when it has not."""
+        key = keys.timeline(UUID(bytes=author_id))
+        found = await self._valkey.execute("ZRANGE", key, 0, self._length, "REV")
+        if len(found) <= self._length and keys.COMPLETE not in found:
+            return None
+        return [entry for entry in found if entry != keys.COMPLETE][: self._length]
+
+    async def deleted(self, post_id: UUID) -> bool:
+        """Whether the post has a tombstone."""
+        return bool(await self._valkey.execute("GET", keys.post(post_id)) == keys.TOMBSTONE)
+
+    async def is_pulled(self, author_id: UUID) -> bool:
+        """Whether fan-out last treated the author as one whose posts are pulled."""
+        return bool(await self._valkey.execute("EXISTS", keys.pulled(author_id)))
+
+    async def set_pulled(self, author_id: UUID, *, pulled: bool) -> None:
+        """Remember how fan-out treats the author's posts."""
+        key = keys.pulled(author_id)
+        await self._valkey.execute(*(("SET", key, b"1") if pulled else ("DEL", key)))
+
+    async def split_position(self, job_key: bytes) -> bytes:
+        """Up to where a list of followers has been split already; empty at its beginning."""
+        return await self._valkey.execute("GET", _SPLIT + job_key) or b""
+
+    async def set_split_position(self, job_key: bytes, position: bytes) -> None:
+        """Remember it for a day: longer than a message is tried again."""
+        await self._valkey.execute("SET", _SPLIT + job_key, position, "EX", CURSOR_SECONDS)
+
+    async def _answers(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+        """Answers of a pipeline, none of them an error."""
+        answers = await self._valkey.pipeline(commands)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
+
+    async def _each_bucket(self, script: Script, user_ids: bytes, arguments: Sequence[bytes | int]) -> int:
+        calls = [self._valkey.script(script, feeds, arguments) for feeds in _by_bucket(user_ids)]
+        return sum(await asyncio.gather(*calls))
