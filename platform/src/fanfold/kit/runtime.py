@@ -44,6 +44,10 @@ KEEP_ALIVE_SECONDS: Final = 75
 """Longer than the gateway keeps idle connections, so that the gateway is the one who closes them."""
 
 
+class ListenError(Exception):
+    """A port cannot be had: the message names it."""
+
+
 class Runtime(Generic[Configured]):
     """What a component is given: settings and, on first use, its connections. Closed in reverse order."""
 
@@ -133,6 +137,9 @@ class Runtime(Generic[Configured]):
 
         Yields:
             The tasks of servers and background work. One that ends inside the block has failed.
+
+        Raises:
+            ListenError: A port cannot be had.
         """
         async with self._stack:
             app = await build(self)
@@ -202,8 +209,15 @@ class _Server(uvicorn.Server):
         self.listening = asyncio.Event()
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
-        """Bind, and tell who waits for it."""
-        await super().startup(sockets)
+        """Bind, and tell who waits for it.
+
+        Raises:
+            ListenError: The address cannot be had.
+        """
+        try:
+            await super().startup(sockets)
+        except SystemExit as error:  # how uvicorn says that it could not bind
+            raise ListenError(f"cannot listen on {self.config.host}:{self.config.port}; is it in use?") from error
         self.listening.set()
 
     @contextmanager
@@ -213,11 +227,17 @@ class _Server(uvicorn.Server):
 
 
 async def _listening(servers: list[_Server], tasks: list[asyncio.Task[None]]) -> None:
-    """Until every server listens or one has ended."""
+    """Until every server listens.
+
+    Raises:
+        ListenError: One cannot.
+    """
     waiter = asyncio.ensure_future(asyncio.gather(*(server.listening.wait() for server in servers)))
     everything: list[asyncio.Future[Any]] = [waiter, *tasks]
-    await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
+    done, _ = await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
     waiter.cancel()
+    for task in done - {waiter}:
+        task.result()
 
 
 def _report_failures(tasks: list[asyncio.Task[None]]) -> bool:
@@ -258,3 +278,6 @@ def run(build: Callable[[Runtime[Configured]], Awaitable[ASGIApp | None]], kind:
     except SettingsError as error:
         print(f"fanfold: {error}", file=sys.stderr)  # noqa: T201 - a command's last word goes to its user
         return 2
+    except ListenError as error:
+        print(f"fanfold: {error}", file=sys.stderr)  # noqa: T201 - as above
+        return 1
