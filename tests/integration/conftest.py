@@ -14,7 +14,7 @@ import asyncio
 import importlib
 import json
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from importlib import resources
 from pathlib import Path
@@ -32,6 +32,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import SQLModel
+from starlette.types import ASGIApp
 
 from fanfold.contracts import headers
 from fanfold.contracts.components import COMPONENTS, MIGRATED
@@ -175,16 +176,20 @@ class House:
         self.redis = redis
         self.runtimes: dict[str, Runtime[Any]] = {}
 
-    async def start(self, component: str, **over: Any) -> httpx.AsyncClient:
+    async def start(
+        self, component: str, *, build: Callable[[Runtime[Any]], Awaitable[ASGIApp | None]] | None = None, **over: Any
+    ) -> httpx.AsyncClient:
         """Start a component as ``fanfold run`` does, in this process; a client of its traffic port.
 
         It runs until the test ends. ``over``: settings that differ; give ``traffic_port`` to a second replica.
+        ``build``: another app in the component's place, where a test wants to see what it is told.
         """
         values = {"traffic_port": self._ports.get(component, 0), "peers": self.urls, **over}
-        settings = self._settings_for(component, **values)
+        kind = Settings if build else None
+        settings = self._settings_for(component, kind=kind, **values)
         runtime: Runtime[Any] = Runtime(settings)
         async with asyncio.timeout(START_SECONDS):
-            await self._stack.enter_async_context(runtime.started(_module(component).build))
+            await self._stack.enter_async_context(runtime.started(build or _module(component).build))
         self.runtimes[component] = runtime
         url = f"http://127.0.0.1:{settings.traffic_port}"
         return await self._stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=REQUEST_SECONDS))

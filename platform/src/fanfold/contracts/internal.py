@@ -65,7 +65,10 @@ class FollowersQuery(msgspec.Struct, frozen=True):
 
 
 class FollowersPage(msgspec.Struct, frozen=True):
-    """`follower_ids`: concatenated 16-byte ids. `total`: all followers. `celebrity`: `total` is above the threshold."""
+    """`follower_ids`: concatenated 16-byte ids. `total`: all followers.
+
+    `celebrity`: `total` is above the threshold, or was and is not yet a tenth below it.
+    """
 
     follower_ids: bytes
     total: int

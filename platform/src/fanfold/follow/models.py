@@ -1,0 +1,50 @@
+"""Tables of the follow room."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Column, DateTime, Index, text
+from sqlmodel import Field, SQLModel
+
+from fanfold.kit.outbox import outbox_table
+
+SCHEMA: Final = "follow"
+
+outbox = outbox_table(SCHEMA)
+
+
+class Follow(SQLModel, table=True):
+    """`follower_id` follows `followee_id`. Indexed both ways; no count of it is stored anywhere.
+
+    The primary key gives one user's followees (few: bounded by a setting, so that sorting them by time is cheap), the
+    first index the followers in id order for fan-out, without touching the table, the second the newest followers.
+    """
+
+    __tablename__ = "follow"
+    __table_args__ = (
+        Index("follow_followee_idx", "followee_id", "follower_id", unique=True),
+        Index("follow_newest_idx", "followee_id", text("id DESC")),
+        {"schema": SCHEMA},
+    )
+
+    follower_id: UUID = Field(primary_key=True)
+    followee_id: UUID = Field(primary_key=True)
+    id: UUID
+    """UUIDv7: the order of lists, and their cursors' position."""
+    created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+
+
+class Celebrity(SQLModel, table=True):
+    """A user whose posts are pulled, not pushed. Derived from counts of `Follow`: see `fanfold.follow.celebrities`.
+
+    A few rows in all, so a sharded database keeps a copy beside every partition of `Follow`.
+    """
+
+    __tablename__ = "celebrity"
+    __table_args__ = {"schema": SCHEMA}
+
+    user_id: UUID = Field(primary_key=True)
+    since: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))

@@ -1,0 +1,16 @@
+"""Settings of the follow service."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from fanfold.kit.settings import Settings
+
+
+class FollowSettings(Settings):
+    """``FANFOLD_*`` variables beyond the common ones."""
+
+    following_limit: int = Field(default=7_500, ge=1)
+    """Most people one user follows. Bounds the rebuild of a feed, which merges the posts of all of them."""
+    follower_total_seconds: float = Field(default=5.0, ge=0, le=60)
+    """How long a follower count is believed: counting a million index entries takes a tenth of a second."""
