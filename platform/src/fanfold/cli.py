@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -67,6 +68,28 @@ def migrate() -> None:
         console.print(f"bucket {settings.s3_bucket} is there")
     except SettingsError as error:
         raise _fail(str(error)) from error
+
+
+@app.command()
+def dev(  # noqa: PLR0917 - options of a command
+    folder: Annotated[Path, typer.Option(help="Data, secrets and logs; kept between runs.")] = Path(".fanfold/dev"),
+    services: Annotated[str, typer.Option(help="Components to run, with commas between them; all without it.")] = "",
+    port: Annotated[int, typer.Option(help="The gateway's port; 0 for any that is free.", min=0, max=65535)] = 8080,
+    once: Annotated[bool, typer.Option("--once", help="Stop as soon as everything is ready.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Do not show the components' logs.")] = False,
+    ready_seconds: Annotated[float, typer.Option(help="Longest wait until everything is ready.", min=1)] = 90,
+) -> None:
+    """Run the platform on this machine, with real PostgreSQL, Valkey and S3, until Ctrl-C."""
+    from fanfold.dev.plan import PlanError  # noqa: PLC0415
+    from fanfold.dev.platform import Options, run  # noqa: PLC0415
+    from fanfold.dev.process import ProcessError  # noqa: PLC0415
+
+    names = tuple(name.strip() for name in services.split(",") if name.strip())
+    options = Options(folder=folder, services=names, port=port, once=once, quiet=quiet, ready_seconds=ready_seconds)
+    try:
+        run(options, lambda text: console.print(f"fanfold dev: {text}", highlight=False), colour=console.is_terminal)
+    except (PlanError, ProcessError) as error:
+        raise _fail(str(error), code=1) from error
 
 
 def _streams_command(work: Any) -> Any:

@@ -97,10 +97,21 @@ class ChildProcess:
         deadline = time.monotonic() + seconds
         while not ready():
             if not self.running():
-                raise ProcessError(f"{self.name} ended with code {self._process.returncode}. {self._tail()}")
+                raise ProcessError(f"{self.name} ended with code {self._process.returncode}. {self.tail()}")
             if time.monotonic() > deadline:
-                raise ProcessError(f"{self.name} was not ready after {seconds:.0f} s. {self._tail()}")
+                raise ProcessError(f"{self.name} was not ready after {seconds:.0f} s. {self.tail()}")
             time.sleep(_POLL_SECONDS)
+
+    def wait(self, seconds: float) -> int:
+        """Until it ends by itself; its exit code.
+
+        Raises:
+            ProcessError: It did not within ``seconds``.
+        """
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise ProcessError(f"{self.name} did not end within {seconds:.0f} s. {self.tail()}") from None
 
     @property
     def returncode(self) -> int | None:
@@ -126,7 +137,8 @@ class ChildProcess:
             self.kill()
         self._pid_file.unlink(missing_ok=True)
 
-    def _tail(self) -> str:
+    def tail(self) -> str:
+        """The end of its log, and where the whole is: for messages."""
         text = self._log.read_text(encoding="utf-8", errors="replace")[-_LOG_TAIL:]
         return f"The end of its log ({self._log}):\n{text}"
 
