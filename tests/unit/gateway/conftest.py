@@ -21,7 +21,6 @@ from fanfold.contracts.components import ROUTED
 from fanfold.contracts.snapshot import Slot, Snapshot
 from fanfold.gateway.balancer import Balancer
 from fanfold.gateway.context import Context
-from fanfold.gateway.fanin import FanIn
 from fanfold.gateway.handshake import Handshake
 from fanfold.gateway.metrics import GatewayStats
 from fanfold.gateway.pages import pages
@@ -30,6 +29,7 @@ from fanfold.gateway.server import Server
 from fanfold.gateway.settings import GatewaySettings
 from fanfold.gateway.tokens import KeySet, Tokens
 from fanfold.gateway.websocket import Hub
+from fanfold.kit.fanin import FanIn
 from fanfold.kit.identity import IdentitySigner
 
 IDENTITY_KEY = "11" * 32

@@ -9,7 +9,6 @@ from prometheus_client import REGISTRY
 
 from fanfold.gateway.balancer import Balancer
 from fanfold.gateway.context import Context
-from fanfold.gateway.fanin import FanIn
 from fanfold.gateway.handshake import Handshake
 from fanfold.gateway.metrics import GatewayCollector, GatewayStats
 from fanfold.gateway.missed import MissedNotifications
@@ -22,6 +21,7 @@ from fanfold.gateway.snapshots import SnapshotKeeper
 from fanfold.gateway.sources import source_of
 from fanfold.gateway.tokens import KeySet, Tokens
 from fanfold.gateway.websocket import Hub
+from fanfold.kit.fanin import FanIn
 from fanfold.kit.valkey import Valkey
 
 if TYPE_CHECKING:

@@ -201,7 +201,12 @@ _TABLE: Final[tuple[tuple[str, str, str, Access, Body], ...]] = (
 )
 
 # Answers that take longer than others by their nature.
-_SLOW: Final = {"/v1/users/me/export": 6.0, "/v1/images": 3.0, "/v1/users/me/picture": 3.0}
+_SLOW: Final = {
+    "/v1/users/me/export": 6.0,
+    "/v1/images": 3.0,
+    "/v1/users/me/picture": 3.0,
+    "/v1/notifications": 3.0,  # a long poll waits 25 s at most
+}
 
 
 def public_routes(settings: GatewaySettings) -> list[Route]:

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from fanfold.gateway.context import Connections
-    from fanfold.gateway.fanin import FanIn
     from fanfold.gateway.metrics import GatewayStats
     from fanfold.gateway.settings import GatewaySettings
     from fanfold.gateway.tokens import Principal
+    from fanfold.kit.fanin import FanIn
 
     CatchUp = Callable[[Principal, str], Awaitable[list[bytes]]]
 

@@ -1,4 +1,4 @@
-"""One Valkey connection that listens for all WebSockets of this gateway, a channel a user.
+"""One Valkey connection that listens for many, a channel a user: WebSockets of a gateway, long polls of a service.
 
 After a loss it connects again and subscribes to everything anew; publish/subscribe keeps nothing, so each confirmed
 subscription tells its listeners to ask for what they missed.
