@@ -208,6 +208,13 @@ async def test_a_photo_uploaded_past_the_service_becomes_a_picture(room: Room, w
     assert not [key for key in await room.left_behind() if key.startswith("uploads/")]
 
 
+async def test_a_repeated_offer_is_the_same_offer(room: Room) -> None:
+    headers = {**room.me, "idempotency-key": "once"}
+    first, second = [(await room.api.post("/v1/images/uploads", headers=headers)).json() for _ in range(2)]
+    assert first == second
+    assert (await offered(room))["id"] != first["id"]
+
+
 async def test_a_form_takes_no_more_bytes_than_allowed_and_no_other_key(room: Room) -> None:
     ticket = await offered(room)
     assert (await put(ticket, bytes(ticket["max_bytes"] + 1))).status_code == 400

@@ -8,11 +8,12 @@ from fastapi import Request, Response
 
 from fanfold.image.media import media_router
 from fanfold.image.models import SCHEMA
-from fanfold.image.routes import image_router, internal_router
+from fanfold.image.routes import image_router, internal_router, uploads_router
 from fanfold.image.service import ImageService
 from fanfold.image.settings import ImageSettings
 from fanfold.image.wiring import open_stores
 from fanfold.kit.errors import PROBLEM_MEDIA_TYPE, Unavailable
+from fanfold.kit.idempotency import Idempotency
 from fanfold.kit.logging import get_logger, request_id
 from fanfold.kit.objects import ObjectStoreError
 from fanfold.kit.web import create_app
@@ -33,8 +34,10 @@ async def build(runtime: Runtime[ImageSettings]) -> ASGIApp:
     service = ImageService(settings=settings, database=runtime.database, store=store, processes=processes)
     runtime.relay_outbox(SCHEMA)
     app = create_app("Fanfold image", settings.version)
+    app.state.idempotency = Idempotency(runtime.valkey)
     app.add_exception_handler(ObjectStoreError, _store_unavailable)
     app.include_router(image_router(service, settings))
+    app.include_router(uploads_router(service))
     app.include_router(media_router(store, service))
     app.include_router(internal_router(service))
     return app

@@ -12,6 +12,7 @@ from fanfold.contracts import internal
 from fanfold.image.receiving import FIELD, receive, spooled
 from fanfold.image.schemas import ImageView, UploadTicket
 from fanfold.kit.errors import Unavailable
+from fanfold.kit.idempotency import IdempotentRoute, ReservedId
 from fanfold.kit.web import CurrentUser, check_batch, internal_route
 
 if TYPE_CHECKING:
@@ -52,11 +53,6 @@ def image_router(service: ImageService, settings: ImageSettings) -> APIRouter:
                 received = await receive(request, file, settings.upload_bytes, settings.upload_seconds)
                 return await service.take(user_id, path, received)
 
-    @router.post("/uploads", status_code=201, response_model=UploadTicket)
-    async def offer_upload(user_id: CurrentUser) -> UploadTicket:
-        """Get a form to upload a photo straight to the object store, past this service."""
-        return await service.offer(user_id)
-
     @router.post("/uploads/{upload_id}/complete", status_code=201, response_model=ImageView)
     async def complete_upload(upload_id: UUID, user_id: CurrentUser) -> ImageView:
         """Make an image of what was uploaded with the form. Safe to repeat."""
@@ -69,6 +65,18 @@ def image_router(service: ImageService, settings: ImageSettings) -> APIRouter:
     async def read_image(image_id: UUID, _: CurrentUser) -> ImageView:
         """An image and its variants, for everybody who has its id."""
         return await service.find(image_id)
+
+    return router
+
+
+def uploads_router(service: ImageService) -> APIRouter:
+    """The way past this service; uploads through it need no idempotency key, for equal bytes are one image."""
+    router = APIRouter(prefix="/v1/images/uploads", tags=["image"], route_class=IdempotentRoute)
+
+    @router.post("", status_code=201, response_model=UploadTicket)
+    async def offer_upload(user_id: CurrentUser, upload_id: ReservedId) -> UploadTicket:
+        """Get a form to upload a photo straight to the object store, past this service."""
+        return await service.offer(upload_id, user_id)
 
     return router
 

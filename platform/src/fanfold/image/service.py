@@ -110,14 +110,15 @@ class ImageService:
 
     # ---- presigned uploads ------------------------------------------------------------------------------------------
 
-    async def offer(self, owner_id: UUID) -> UploadTicket:
-        """A form for uploading straight to the object store."""
-        upload_id = new_id()
+    async def offer(self, upload_id: UUID, owner_id: UUID) -> UploadTicket:
+        """A form for uploading straight to the object store. Offering one upload again renews it."""
         key = f"uploads/{upload_id}"
         expires_at = datetime.now(UTC) + self._settings.presigned_lifetime
         form = self._store.presigned_post(key, self._settings.presigned_lifetime, self._settings.upload_bytes)
         async with self._database.transaction() as session:
-            session.add(Upload(id=upload_id, owner_id=owner_id, object_key=key, expires_at=expires_at + STORING))
+            await session.merge(
+                Upload(id=upload_id, owner_id=owner_id, object_key=key, expires_at=expires_at + STORING)
+            )
         return UploadTicket(
             id=upload_id,
             url=form.url,
