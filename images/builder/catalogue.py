@@ -110,7 +110,7 @@ def input_files(image: Image) -> list[Path]:
 def digest(image: Image, engine: str) -> str:
     """SHA-256 over everything that makes the image: files, arguments, base recipes, and this program."""
     total = hashlib.sha256(f"{engine} {image!r} {version()}".encode())
-    recipes = [*Path(__file__).parent.glob("*.py"), *(ROOT / "images" / "bases").iterdir()]
+    recipes = [*(ROOT / "images" / "builder").glob("*.py"), *(ROOT / "images" / "bases").iterdir()]
     for file in [*sorted(recipes), *input_files(image)]:
         mode = "x" if os.access(file, os.X_OK) else "-"
         total.update(f"{file.relative_to(ROOT)} {mode} {file.stat().st_size}\n".encode())

@@ -9,9 +9,9 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from fanfold_images.catalogue import OUT, BuildError, Image, digest, read_stamp, select, version, write_stamp
-from fanfold_images.engines import Buildah, Docker, Engine
-from fanfold_images.steps import Progress, build_context, build_secrets
+from images.builder.catalogue import OUT, BuildError, Image, digest, read_stamp, select, version, write_stamp
+from images.builder.engines import Buildah, Docker, Engine
+from images.builder.steps import Progress, build_context, build_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

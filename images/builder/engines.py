@@ -8,8 +8,8 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
-from fanfold_images.catalogue import OUT, REPOSITORY, ROOT, BuildError
-from fanfold_images.steps import Progress
+from images.builder.catalogue import OUT, REPOSITORY, ROOT, BuildError
+from images.builder.steps import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

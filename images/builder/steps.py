@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from fanfold_images.catalogue import OUT, ROOT, BuildError, Image, input_files
+from images.builder.catalogue import OUT, ROOT, BuildError, Image, input_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
