@@ -225,7 +225,8 @@ class Exchange:
         endpoint, stats = self._endpoint, self._context.stats
         assert endpoint is not None
         log.warning("upstream_failed", slot=endpoint.slot, address=endpoint.address, reason=reason)
-        safe = not self._sent or (self.request.method in IDEMPOTENT and self._replay is not None)
+        repeatable = self.request.method in IDEMPOTENT and self._replay is not None and not self._status
+        safe = repeatable or not self._sent
         self._release_endpoint()
         self._tried.add(endpoint.slot)
         self._tries += 1

@@ -153,8 +153,10 @@ class UpstreamConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._lose(f"the answer is no HTTP: {error.__context__ or error}")
-            return
+            if not self._ended:
+                self._lose(f"the answer is no HTTP: {error.__context__ or error}")
+                return
+            self._reusable = False  # the answer is whole; what follows it is nobody's
         if self._ended:
             self._finish(answered)
             return
