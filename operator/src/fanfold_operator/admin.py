@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
 
-async def serve(host: str, port: int, why_dead: Callable[[], str | None], why_unready: Callable[[], str | None]) -> int:
-    """Answer ``/livez``, ``/readyz`` and ``/metrics`` until the loop ends; the port.
+@asynccontextmanager
+async def serving(
+    host: str, port: int, why_dead: Callable[[], str | None], why_unready: Callable[[], str | None]
+) -> AsyncIterator[int]:
+    """Answer ``/livez``, ``/readyz`` and ``/metrics`` for the time of the block, which is given the port.
 
     The callables say what is wrong, or None.
     """
@@ -33,6 +37,8 @@ async def serve(host: str, port: int, why_dead: Callable[[], str | None], why_un
     app.router.add_get("/metrics", show_metrics)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, host, port)
-    await site.start()
-    return int(runner.addresses[0][1])
+    try:
+        await web.TCPSite(runner, host, port).start()
+        yield int(runner.addresses[0][1])
+    finally:
+        await runner.cleanup()

@@ -65,11 +65,12 @@ async def login() -> ApiClient:
         LoginError: Neither is there or usable.
     """
     configuration = Configuration()
+    file = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
     try:
         if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
-            await config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            await config.load_kube_config(file, client_configuration=configuration)  # type: ignore[no-untyped-call]
     except config.ConfigException as error:
         where = os.environ.get("KUBECONFIG", str(Path.home() / ".kube" / "config"))
         raise LoginError(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import kopf
 import structlog
@@ -18,9 +19,12 @@ from fanfold_operator.handlers import watching
 from fanfold_operator.handlers.observer import Observer
 from fanfold_operator.planning.actions import Images
 from fanfold_operator.reconcile import Reconciler
-from fanfold_operator.ring.acks import AckTracker
+from fanfold_operator.ring.acks import AckTracker, Gateways
 from fanfold_operator.store import Store
 from fanfold_operator.workqueue import WorkQueue
+
+if TYPE_CHECKING:
+    from fanfold_operator.ring.acks import Ask
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -55,16 +59,20 @@ class Options:
 
 
 class Operator:
-    """One running operator. `ready` is set when everything has been listed and reconciles begin."""
+    """One running operator. `ready` is set when everything has been listed and reconciles begin.
 
-    def __init__(self, options: Options) -> None:
+    `ask` says which epoch a gateway uses; by default its admin port is asked.
+    """
+
+    def __init__(self, options: Options, ask: Ask | None = None) -> None:
         self._options = options
+        self._ask = ask
         self._synced_at: float | None = None
-        self.ready = asyncio.Event()
+        self.ready = threading.Event()
         self.store = Store()
         self.queue = WorkQueue()
 
-    async def run(self, stop: asyncio.Event | None = None) -> None:
+    async def run(self, stop: threading.Event | None = None) -> None:
         """Serve until SIGTERM, SIGINT or `stop`.
 
         Raises:
@@ -75,8 +83,10 @@ class Operator:
         async with AsyncExitStack() as stack:
             api = Api(await login())
             stack.push_async_callback(api.close)
-            acks = AckTracker(self.queue.add)
-            stack.push_async_callback(acks.close)
+            gateways = Gateways()
+            stack.push_async_callback(gateways.close)
+            acks = AckTracker(self._ask or gateways, self.queue.add)
+            stack.callback(acks.close)
             observer = Observer(self.store, self.queue.add)
             writer = Writer(api, self.store, observer.observe)
             reconciler = Reconciler(
@@ -84,12 +94,14 @@ class Operator:
             )
             await self._first_listing(observer, api)
             options = self._options
-            port = await admin.serve(options.admin_host, options.admin_port, self._why_dead, self._why_unready)
+            port = await stack.enter_async_context(
+                admin.serving(options.admin_host, options.admin_port, self._why_dead, self._why_unready)
+            )
             log.info("started", namespace=options.namespace or "all", admin_port=port, version=options.images.version)
             await self._serve(reconciler, observer, api, stop)
         log.info("stopped")
 
-    async def _serve(self, work: Reconciler, observer: Observer, api: Api, stop: asyncio.Event | None) -> None:
+    async def _serve(self, work: Reconciler, observer: Observer, api: Api, stop: threading.Event | None) -> None:
         tasks = [
             asyncio.create_task(self.queue.run(work, self._options.workers), name="queue"),
             asyncio.create_task(self._resync_forever(observer, api), name="resync"),

@@ -164,9 +164,10 @@ class Stages:
             return self._external(kind, files)
         claim = stores.claim_name(self.view.name, name)
         if claim in self.view.lost_volumes:
+            secret = meta.credentials_name(self.view.name)
             message = (
-                f"Secret {meta.credentials_name(self.view.name)} is gone, but volume claim {claim} holds data made with "
-                "it: restore the Secret from a backup, or delete the claim and its data"
+                f"Secret {secret} is gone, but volume claim {claim} holds data made with it: "
+                "restore the Secret from a backup, or delete the claim and its data"
             )
             return Condition(kind, status=False, reason="CredentialsLost", message=message)
         child = self.view.child("StatefulSet", meta.child_name(self.view.name, name))

@@ -11,9 +11,11 @@ from fanfold_operator import metrics
 from fanfold_operator.planning.ring import Acks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from fanfold_operator.kinds import Key
+
+    Ask = Callable[[str], Awaitable[int]]
 
 FIRST_POLL_SECONDS: Final = 0.02
 LAST_POLL_SECONDS: Final = 5.0
@@ -35,13 +37,33 @@ class _Pursuit:
         return Acks(self.epoch, len(self.gateways), len(self.acked), self.seconds)
 
 
+class Gateways:
+    """Asks a gateway's admin port, ``host:port``, over HTTP."""
+
+    def __init__(self) -> None:
+        # Not through a proxy: gateways are in the cluster.
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=CALL_SECONDS), trust_env=False)
+
+    async def __call__(self, gateway: str) -> int:
+        """The epoch it uses; -1 if it does not say."""
+        try:
+            async with self._session.get(f"http://{gateway}/snapshot") as response:
+                return int((await response.json())["epoch"])
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError, TypeError):
+            return -1
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+
 class AckTracker:
     """Follows each ring's newest epoch; calls `changed(key)` when the number of gateways that use it changed."""
 
-    def __init__(self, changed: Callable[[Key], None]) -> None:
+    def __init__(self, ask: Ask, changed: Callable[[Key], None]) -> None:
+        self._ask = ask
         self._changed = changed
         self._pursuits: dict[Key, _Pursuit] = {}
-        self._session: aiohttp.ClientSession | None = None
 
     def follow(self, key: Key, epoch: int, gateways: Sequence[str], *, fresh: bool) -> Acks:
         """What is known of this epoch; begins to ask if it or the gateways are new. `fresh`: it was just written."""
@@ -63,19 +85,17 @@ class AckTracker:
         if pursuit and pursuit.task:
             pursuit.task.cancel()
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Stop all."""
         for key in list(self._pursuits):
             self.forget(key)
-        if self._session:
-            await self._session.close()
 
     async def _pursue(self, key: Key, pursuit: _Pursuit, *, measured: bool) -> None:
         delay, loop = FIRST_POLL_SECONDS, asyncio.get_running_loop()
         while pursuit.acked != pursuit.gateways:
             before = len(pursuit.acked)
             waiting = sorted(pursuit.gateways - pursuit.acked)
-            epochs = await asyncio.gather(*(self._epoch(gateway) for gateway in waiting))
+            epochs = await asyncio.gather(*(self._ask(gateway) for gateway in waiting))
             pursuit.acked |= {one for one, epoch in zip(waiting, epochs, strict=True) if epoch >= pursuit.epoch}
             if pursuit.acked == pursuit.gateways and measured:
                 pursuit.seconds = loop.time() - pursuit.started
@@ -85,14 +105,3 @@ class AckTracker:
             if pursuit.acked != pursuit.gateways:
                 await asyncio.sleep(delay)
                 delay = min(delay * 1.5, LAST_POLL_SECONDS)
-
-    async def _epoch(self, gateway: str) -> int:
-        """The epoch a gateway uses; -1 if it does not say."""
-        if self._session is None:
-            # Not through a proxy: gateways are in the cluster.
-            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=CALL_SECONDS), trust_env=False)
-        try:
-            async with self._session.get(f"http://{gateway}/snapshot") as response:
-                return int((await response.json())["epoch"])
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError, TypeError):
-            return -1

@@ -1,0 +1,79 @@
+{{- define "fanfold.name" -}}
+{{- printf "%s-operator" .Release.Name | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "fanfold.version" -}}
+{{- .Values.image.tag | default .Chart.AppVersion -}}
+{{- end -}}
+
+{{- define "fanfold.selector" -}}
+app.kubernetes.io/name: fanfold-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "fanfold.labels" -}}
+{{ include "fanfold.selector" . }}
+app.kubernetes.io/component: operator
+app.kubernetes.io/part-of: fanfold
+app.kubernetes.io/version: {{ include "fanfold.version" . | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{/* What the operator may do in the namespaces it serves; each rule says why. */}}
+{{- define "fanfold.rules" -}}
+# Its own resources: it writes services and rings, and the status of all three.
+- apiGroups: [fanfold.dev]
+  resources: [platforms]
+  verbs: [get, list, watch]
+- apiGroups: [fanfold.dev]
+  resources: [platformservices, hashrings]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [fanfold.dev]
+  resources: [platforms/status, platformservices/status, hashrings/status]
+  verbs: [patch]
+# Owner references that block deletion of the owner need this where the admission plugin
+# OwnerReferencesPermissionEnforcement is on.
+- apiGroups: [fanfold.dev]
+  resources: [platforms/finalizers, platformservices/finalizers, hashrings/finalizers]
+  verbs: [update]
+# What a platform is made of. list and watch repair what is changed or deleted by hand.
+- apiGroups: [""]
+  resources: [configmaps, services, serviceaccounts]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [apps]
+  resources: [deployments, statefulsets]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [autoscaling]
+  resources: [horizontalpodautoscalers]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, list, watch, create, patch, delete]
+# The gateway's right to read its snapshot. A right can only be granted by who has it: see configmaps above.
+- apiGroups: [rbac.authorization.k8s.io]
+  resources: [roles, rolebindings]
+  verbs: [get, list, watch, create, patch, delete]
+# Generated credentials, and whether Secrets named in a spec are there. Neither list nor watch nor delete.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, create, patch]
+# Members of the ring.
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [get, list, watch]
+# Whether a volume is left over from lost credentials; the node's address for the URL of a NodePort.
+- apiGroups: [""]
+  resources: [persistentvolumeclaims, pods]
+  verbs: [get]
+# What happened, for kubectl describe.
+- apiGroups: [""]
+  resources: [events]
+  verbs: [get, create, patch]
+{{- end -}}
