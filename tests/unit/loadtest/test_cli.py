@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from fanfold_loadtest import journey
+from fanfold_loadtest.arrivals import Measurement
+from fanfold_loadtest.cli import app
+from fanfold_loadtest.journey import Outcome, Step
+from fanfold_loadtest.report import measured, outcome_document, write_json
+
+
+def test_a_gateway_that_is_not_there_ends_the_demo_with_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journey, "GATEWAY_SECONDS", 0.1)
+    result = CliRunner().invoke(app, ["demo", "--url", "http://127.0.0.1:9"])
+    assert result.exit_code == 1
+    (line,) = result.stderr.strip().splitlines()
+    assert line.startswith("fanfold-loadtest: find the gateway: ")
+    assert "ConnectError" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["demo", "--url", "localhost"], "http://127.0.0.1:30080"),
+        (["demo", "--url", "http://x", "--people", "2"], "--people"),
+        (["run", "browse", "--url", "http://x", "--rate", "0"], "--rate"),
+    ],
+)
+def test_wrong_options_are_refused_with_a_hint(arguments: list[str], hint: str) -> None:
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, arguments)
+    assert result.exit_code == 2
+    assert hint in result.stderr
+
+
+def test_an_unknown_scenario_is_refused_with_those_there_are() -> None:
+    result = CliRunner().invoke(app, ["run", "dream", "--url", "http://127.0.0.1:9"])
+    assert result.exit_code == 1
+    assert "browse" in result.stderr
+
+
+def test_the_result_holds_a_password_so_only_its_owner_can_read_it(tmp_path: Path) -> None:
+    outcome = Outcome("http://gateway", "abc", "ada_abc", "secret", [Step("post", "30 posts", 1.23456)])
+    outcome.feed_reads = Measurement([0.001, 0.002], ["x"], 1)
+    path = tmp_path / "result.json"
+    write_json(path, outcome_document(outcome, 50))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert '"password": "secret"' in path.read_text()
+    assert '"seconds": 1.235' in path.read_text()
+
+
+def test_figures_are_milliseconds_and_null_where_nothing_was_answered() -> None:
+    figures = measured(Measurement([0.001, 0.010], ["x"], 1), 50)
+    assert (figures["p50_ms"], figures["p99_ms"], figures["requests"], figures["failures"]) == (1.0, 10.0, 3, 1)
+    assert measured(Measurement(), 50)["p50_ms"] is None
