@@ -42,6 +42,8 @@ const (
 	dnsReadyPort    = 8181
 	startLimit      = time.Minute
 	fieldManager    = "fanfold-cluster"
+	// corefileTemplate is CoreDNS's configuration; the other templates are manifests.
+	corefileTemplate = "Corefile"
 )
 
 // Identities lists the certificates that the addons need.
@@ -108,35 +110,47 @@ func metricsFlags(cluster plan.Cluster) []string {
 
 // prepare writes the DNS server's configuration and applies the manifests.
 func prepare(ctx context.Context, cluster plan.Cluster) error {
+	texts, err := render(cluster)
+	if err != nil {
+		return err
+	}
+	for name, text := range texts {
+		if name == corefileTemplate {
+			err = os.WriteFile(corefile(cluster), text.Bytes(), 0o644)
+		} else {
+			err = apply(ctx, cluster.Kubeconfig(), text)
+		}
+		if err != nil {
+			return fmt.Errorf("put %s in place: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// render fills every template; the result is by file name.
+func render(cluster plan.Cluster) (map[string]*bytes.Buffer, error) {
 	control := cluster.ControlPlane()
 	authority, err := os.ReadFile(control.Store().Certificate(pki.ClusterCA))
 	if err != nil {
-		return fmt.Errorf("read the cluster's CA: %w", err)
+		return nil, fmt.Errorf("read the cluster's CA: %w", err)
 	}
 	parsed, err := template.ParseFS(manifests, "manifests/*")
 	if err != nil {
-		return fmt.Errorf("read the manifests: %w", err)
+		return nil, fmt.Errorf("read the manifests: %w", err)
 	}
 	values := map[string]any{
 		"Cluster": cluster, "DNSPort": plan.DNSPort, "DNSReadyPort": dnsReadyPort, "DNSDomain": controlplane.DNSDomain,
 		"DNSKubeconfig": control.Kubeconfig(dnsIdentity), "MetricsPort": plan.MetricsPort,
 		"CABundle": base64.StdEncoding.EncodeToString(authority), "Provisioner": provisioner.Name,
 	}
+	texts := map[string]*bytes.Buffer{}
 	for _, manifest := range parsed.Templates() {
-		var text bytes.Buffer
-		if err := manifest.Execute(&text, values); err != nil {
-			return fmt.Errorf("fill %s: %w", manifest.Name(), err)
-		}
-		if manifest.Name() == "Corefile" {
-			err = os.WriteFile(corefile(cluster), text.Bytes(), 0o644)
-		} else {
-			err = apply(ctx, control.AdminKubeconfig(), &text)
-		}
-		if err != nil {
-			return fmt.Errorf("put %s in place: %w", manifest.Name(), err)
+		texts[manifest.Name()] = &bytes.Buffer{}
+		if err := manifest.Execute(texts[manifest.Name()], values); err != nil {
+			return nil, fmt.Errorf("fill %s: %w", manifest.Name(), err)
 		}
 	}
-	return nil
+	return texts, nil
 }
 
 // apply brings every object of a YAML stream into the API server.

@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"fanfold.dev/cluster/internal/doctor"
 	"fanfold.dev/cluster/internal/node"
@@ -168,14 +167,4 @@ func Kubeconfig(options Options) (string, error) {
 		return "", fmt.Errorf("cluster %s was never started: %w", cluster.Name, err)
 	}
 	return path, nil
-}
-
-// lastLine of a log, to say more than "it ended"; empty when there is none.
-func lastLine(path string) string {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return ""
-	}
-	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
-	return lines[len(lines)-1]
 }

@@ -2,12 +2,14 @@ package lifecycle
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -158,10 +160,21 @@ func unlessEnded(cluster plan.Cluster, component, log string, check func(context
 			return wait.Fatal(err)
 		}
 		if !alive[component] {
-			return wait.Fatal(fmt.Errorf("%s has ended: %s", component, lastLine(log)))
+			return wait.Fatal(lastWords(component, log))
 		}
 		return check(ctx)
 	}
+}
+
+// lastWords is the error with which a component of this binary ended: the last line of its log.
+func lastWords(component, log string) error {
+	data, err := os.ReadFile(log)
+	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
+	words := strings.TrimPrefix(lines[len(lines)-1], "fanfold-cluster: ")
+	if err != nil || words == "" {
+		return fmt.Errorf("%s has ended: read %s", component, log)
+	}
+	return errors.New(words)
 }
 
 // followNode waits for containerd, gives it the pause image, and waits until pods can run.

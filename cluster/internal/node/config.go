@@ -48,6 +48,10 @@ func WriteConfig(node plan.Node, pause string) error {
 	if err := os.Symlink("/run", node.Outside("/var/run")); err != nil && !os.IsExist(err) {
 		return fmt.Errorf("make the node's folders: %w", err)
 	}
+	return writeFiles(node, pause)
+}
+
+func writeFiles(node plan.Node, pause string) error {
 	if err := copyIdentity(node); err != nil {
 		return err
 	}

@@ -32,7 +32,9 @@ func Init(ctx context.Context, node plan.Node) error {
 	if os.Getpid() != 1 {
 		return fmt.Errorf("node-init runs as the first process of a node: start one with %q", "fanfold-cluster up")
 	}
-	supervisor := supervise.New(supervise.Options{Owner: node.Cluster.Owner(), LogDir: logDir, Restart: true})
+	supervisor := supervise.New(supervise.Options{
+		Owner: node.Cluster.Owner(), LogDir: logDir, ShownAs: node.Outside(logDir), Restart: true,
+	})
 	if err := settle(ctx, node); err != nil {
 		return err
 	}

@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // family starts and reaps the children of this process. As init of a node's process namespace it also reaps the
@@ -128,7 +130,7 @@ func (c *child) hasEnded() bool {
 // describe says how an ended child ended.
 func (c *child) describe() string {
 	if c.status.Signaled() {
-		return fmt.Sprintf("killed by %s", c.status.Signal())
+		return "killed by " + unix.SignalName(c.status.Signal())
 	}
 	return fmt.Sprintf("exit code %d", c.status.ExitStatus())
 }

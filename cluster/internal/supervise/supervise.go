@@ -40,7 +40,8 @@ const (
 type Options struct {
 	Owner   string // see process.Environment
 	LogDir  string
-	Restart bool // else the first program that ends, ends them all
+	ShownAs string // the log folder's path for readers of messages, where that is another; else empty
+	Restart bool   // else the first program that ends, ends them all
 }
 
 // Supervisor runs programs.
@@ -92,7 +93,7 @@ func (s *Supervisor) start(ctx context.Context, program Program) (*keeper, error
 	if err := before(ctx, program); err != nil {
 		return nil, err
 	}
-	log, err := openLog(s.LogFile(program.Name))
+	log, err := openLog(s.logFile(program.Name))
 	if err != nil {
 		return nil, err
 	}
@@ -104,10 +105,10 @@ func (s *Supervisor) start(ctx context.Context, program Program) (*keeper, error
 		log.Close()
 		return nil, err
 	}
-	goal := wait.Goal{What: program.Name, Log: s.LogFile(program.Name), Limit: program.Limit}
+	goal := wait.Goal{What: program.Name, Log: s.shownLog(program.Name), Limit: program.Limit}
 	err = wait.Until(ctx, goal, func(ctx context.Context) error {
 		if first.hasEnded() {
-			return wait.Fatal(fmt.Errorf("%s ended (%s) before it was ready", program.Name, first.describe()))
+			return wait.Fatal(fmt.Errorf("%s ended (%s) before it was ready: read %s", program.Name, first.describe(), s.shownLog(program.Name)))
 		}
 		return program.Ready(ctx)
 	})
@@ -127,9 +128,17 @@ func before(ctx context.Context, program Program) error {
 	return nil
 }
 
-// LogFile is where a program's output goes.
-func (s *Supervisor) LogFile(name string) string {
+// logFile is where a program's output goes.
+func (s *Supervisor) logFile(name string) string {
 	return filepath.Join(s.options.LogDir, name+".log")
+}
+
+// shownLog is where a person finds it.
+func (s *Supervisor) shownLog(name string) string {
+	if s.options.ShownAs == "" {
+		return s.logFile(name)
+	}
+	return filepath.Join(s.options.ShownAs, name+".log")
 }
 
 // openLog starts a fresh log and keeps the last run's beside it.
@@ -183,7 +192,7 @@ func (k *keeper) keep(ctx context.Context, running *child) {
 			return
 		case <-running.done:
 		}
-		failure := fmt.Errorf("%s ended (%s): read %s", k.program.Name, running.describe(), k.supervisor.LogFile(k.program.Name))
+		failure := fmt.Errorf("%s ended (%s): read %s", k.program.Name, running.describe(), k.supervisor.shownLog(k.program.Name))
 		if !k.supervisor.options.Restart {
 			k.supervisor.fail(failure)
 			return

@@ -23,7 +23,7 @@ type fatalError struct{ error }
 
 func (e fatalError) Unwrap() error { return e.error }
 
-// Fatal makes Until give up at once with this error.
+// Fatal makes Until give up at once and return this very error: it should say all there is to say.
 func Fatal(err error) error { return fatalError{err} }
 
 // Until calls check until it returns nil. It fails when check says that waiting is pointless (Fatal), when the limit has
@@ -40,7 +40,7 @@ func Until(ctx context.Context, goal Goal, check func(context.Context) error) er
 		}
 		var fatal fatalError
 		if errors.As(err, &fatal) {
-			return goal.failure("failed", fatal.error)
+			return fatal.error
 		}
 		select {
 		case <-ctx.Done():
