@@ -53,9 +53,7 @@ def _promtool() -> None:
 
 
 def _go() -> None:
-    environment = {**os.environ, "CGO_ENABLED": "0"}
-    command("go-vet", ["go", "-C", "cluster", "vet", "./..."], seconds=900, env=environment)
-    command("go-test", ["go", "-C", "cluster", "test", "./..."], seconds=900, env=environment)
+    command("cluster-go", [ROOT / "cluster" / "test.sh"], seconds=1200)
 
 
 LINT: tuple[Stage, ...] = (("lint", _lint), ("types", _types), ("import contracts", _contracts))
