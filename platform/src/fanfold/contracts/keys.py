@@ -98,6 +98,11 @@ def notifications(user_id: UUID) -> bytes:
     return b"notify:" + user_id.bytes
 
 
+def notification_rate(user_id: UUID) -> bytes:
+    """String: pushes to a user in the window under way, by all notification workers; lives as long as the window."""
+    return b"notify-rate:" + user_id.bytes
+
+
 def stream(topic: str, partition: int) -> bytes:
     """Stream of one partition of a topic; the tag spreads partitions over a cluster."""
     return b"stream:{%b:%d}" % (topic.encode(), partition)

@@ -1,0 +1,1 @@
+"""Notifications: pushed to who is there, kept for who is not."""

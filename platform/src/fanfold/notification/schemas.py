@@ -1,0 +1,40 @@
+"""HTTP shapes of the notification room."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from fanfold.contracts.api import Author, Model
+
+Kind = Literal["like", "comment", "follow", "mention"]
+
+
+class Notification(Model):
+    """Somebody did something that concerns you. The same JSON arrives on the WebSocket.
+
+    `post_id` is null for a follow; `comment_id` names the new comment, or the comment that was liked.
+    """
+
+    id: UUID
+    kind: Kind
+    actor: Author
+    post_id: UUID | None
+    comment_id: UUID | None
+    created_at: datetime
+    read: bool
+
+
+class NotificationPage(Model):
+    """One page. `unread` counts all your unread notifications, 100 at most."""
+
+    items: list[Notification]
+    next_cursor: str | None = None
+    unread: int
+
+
+class ReadUpTo(Model):
+    """Everything up to this notification was seen."""
+
+    up_to: UUID

@@ -1,0 +1,178 @@
+"""What users read of their notifications, and what events make of them."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final, NamedTuple
+from uuid import UUID
+
+from fanfold.contracts import events, internal, keys
+from fanfold.kit.errors import Unprocessable
+from fanfold.notification import repository
+from fanfold.notification.events import draft, mentions
+from fanfold.notification.schemas import Notification, NotificationPage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from sqlalchemy import Row
+
+    from fanfold.kit.db import Database
+    from fanfold.kit.fanin import FanIn
+    from fanfold.kit.pagination import CursorCodec
+    from fanfold.kit.peers import Peers
+    from fanfold.kit.users import Users
+    from fanfold.notification.events import Draft
+    from fanfold.notification.push import Pushes
+    from fanfold.notification.repository import State
+
+
+REPEAT: Final = timedelta(minutes=5)
+"""An event that comes again within this was perhaps committed, but not pushed, by a worker that died: so it is pushed
+again. Listeners drop what they have by its id."""
+
+
+class Asked(NamedTuple):
+    """One request for the list: newest first below ``cursor``, or oldest first above ``after``."""
+
+    user_id: UUID
+    limit: int
+    cursor: str | None = None
+    after: UUID | None = None
+
+
+class Inbox:
+    """The reading side.
+
+    Args:
+        fan_in: Hears users' channels, for long polls.
+    """
+
+    def __init__(self, database: Database, users: Users, cursors: CursorCodec, fan_in: FanIn) -> None:
+        self._database = database
+        self._users = users
+        self._cursors = cursors
+        self._fan_in = fan_in
+
+    async def state(self, user_id: UUID) -> State:
+        """Equal states give equal lists, but for names that changed and notifications that went."""
+        async with self._database.reading() as session:
+            return await repository.state(session, user_id)
+
+    async def read(self, asked: Asked) -> NotificationPage:
+        """One page.
+
+        Raises:
+            BadRequest: Not a cursor of this list.
+        """
+        before = self._cursors.decode(asked.cursor)
+        async with self._database.reading() as session:
+            if asked.after is None:
+                rows = await repository.page(session, asked.user_id, before, asked.limit + 1)
+            else:
+                rows = await repository.after(session, asked.user_id, asked.after, asked.limit)
+            up_to = (await repository.state(session, asked.user_id)).up_to
+            unread = await repository.unread(session, asked.user_id, up_to)
+        shown = rows[: asked.limit]
+        following = self._cursors.encode(shown[-1].id) if len(rows) > asked.limit else None
+        return NotificationPage(items=await show(self._users, shown, up_to), next_cursor=following, unread=unread)
+
+    async def wait(self, user_id: UUID, seen: State, seconds: float) -> None:
+        """Until the user's state is no longer ``seen``, or ``seconds`` have passed."""
+        ear = _Ear()
+        channel = keys.notifications(user_id)
+        self._fan_in.listen(channel, ear)
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    await ear.heard.wait()
+                    ear.heard.clear()
+                    if await self.state(user_id) != seen:
+                        return
+        except TimeoutError:
+            return
+        finally:
+            self._fan_in.leave(channel, ear)
+
+    async def mark_read(self, user_id: UUID, up_to: UUID) -> None:
+        """Everything up to ``up_to`` was seen.
+
+        Raises:
+            Unprocessable: It is above the newest notification: what is not there yet was not seen.
+        """
+        async with self._database.transaction() as session:
+            if up_to > (await repository.state(session, user_id)).newest:
+                raise Unprocessable("up_to is newer than your newest notification: send the id of one you have seen.")
+            await repository.mark_read(session, user_id, up_to)
+
+
+class _Ear:
+    """Wakes a long poll: when the channel is open, for what came just before, and by each message."""
+
+    def __init__(self) -> None:
+        self.heard = asyncio.Event()
+
+    def on_subscribed(self) -> None:
+        self.heard.set()
+
+    def on_published(self, _: bytes) -> None:
+        self.heard.set()
+
+
+class Notifier:
+    """The writing side: rows for those an event concerns, then a push to who is there."""
+
+    def __init__(self, database: Database, users: Users, peers: Peers, pushes: Pushes) -> None:
+        self._database = database
+        self._users = users
+        self._peers = peers
+        self._pushes = pushes
+
+    async def handle(self, event: events.AnyEvent) -> None:
+        """One event; idempotent."""
+        match event:
+            case events.PostCreated() if event.mentioned_usernames:
+                for told in mentions(event, await self._mentioned(event.mentioned_usernames)):
+                    await self._tell(told)
+            case events.PostDeleted():
+                async with self._database.transaction() as session:
+                    await repository.forget_post(session, event.post_id)
+            case events.AccountDeleted():
+                async with self._database.transaction() as session:
+                    await repository.forget_user(session, event.user_id)
+            case _:
+                told_one = draft(event)
+                if told_one is not None:
+                    await self._tell(told_one)
+
+    async def _mentioned(self, usernames: list[str]) -> list[UUID]:
+        answer = await self._peers.call(internal.USER_IDS, internal.Usernames(usernames[: internal.MAX_BATCH]))
+        return [UUID(bytes=user_id) for user_id in answer.ids.values()]
+
+    async def _tell(self, told: Draft) -> None:
+        async with self._database.transaction() as session:
+            row = await repository.add(session, told, datetime.now(UTC))
+        if row.created_at < datetime.now(UTC) - REPEAT:
+            return  # liked, unliked and liked again: told once
+        for shown in await show(self._users, [row], repository.NONE):
+            await self._pushes.push(told.user_id, shown.model_dump_json().encode())
+
+
+async def show(users: Users, rows: Sequence[Row[Any]], up_to: UUID) -> list[Notification]:
+    """Rows as users see them; what deleted accounts did is left out."""
+    authors = await users.authors(row.actor_id for row in rows)
+    return [
+        Notification(
+            id=row.id,
+            kind=row.kind,
+            actor=authors[row.actor_id],
+            post_id=row.post_id,
+            comment_id=row.comment_id,
+            created_at=row.created_at,
+            read=row.id <= up_to,
+        )
+        for row in rows
+        if row.actor_id in authors
+    ]

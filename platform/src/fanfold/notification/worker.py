@@ -1,0 +1,28 @@
+"""Composition root of the notification worker: events to notifications."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fanfold.kit.streams import Consumer, of_events
+from fanfold.kit.users import Users
+from fanfold.notification.events import GROUP, TOPICS
+from fanfold.notification.push import Pushes
+from fanfold.notification.service import Notifier
+from fanfold.notification.settings import NotificationSettings
+
+if TYPE_CHECKING:
+    from fanfold.kit.runtime import Runtime
+
+SETTINGS = NotificationSettings
+
+
+async def build(runtime: Runtime[NotificationSettings]) -> None:
+    """One consumer a topic."""
+    settings = runtime.settings
+    users = Users(runtime.valkey, runtime.peers, settings.media_base_url)
+    notifier = Notifier(runtime.database, users, runtime.peers, Pushes(runtime.valkey, settings))
+    handle = of_events(notifier.handle)
+    for topic in TOPICS:
+        consumer = Consumer(runtime.redis, topic=topic, group=GROUP, name=settings.instance, handle=handle)
+        runtime.background(f"consume-{topic}", consumer.run)
