@@ -404,12 +404,24 @@ class Machine(RuleBasedStateMachine):
         assert window.members == sorted(set(window.members), reverse=True)
 
     @rule(one=people, other=people)
-    def an_unfollow_is_final(self, one: int, other: int) -> None:
+    def a_post_is_on_its_way_to_a_warm_feed(self, one: int, other: int) -> None:
+        if one != other:
+            user, author = self.world.users[one], self.world.users[other]
+            self.run(self.house.follow(user, author))
+            self.run(self.house.read(user))
+            self.run(self.house.post(author))
+            self.run(self.house.handle_event(-1))
+
+    @rule(one=people, other=people)
+    def an_unfollow_is_final_whatever_arrives(self, one: int, other: int) -> None:
         if one != other:
             user, author = self.world.users[one], self.world.users[other]
             self.run(self.house.unfollow(user, author))
-            shown = {entry[16:] for entry in self.run(self.house.read(user)).members}
-            assert author.bytes not in shown
+            for _ in range(3):
+                shown = {entry[16:] for entry in self.run(self.house.read(user)).members}
+                assert author.bytes not in shown
+                if self.world.jobs:
+                    self.run(self.house.run_job(-1))
 
     @rule()
     def all_is_quiet(self) -> None:
@@ -484,6 +496,26 @@ async def test_a_push_that_meets_a_rebuild_is_not_lost(feeds: Feeds, monkeypatch
     assert [entry[:16] for entry in window.members] == [posted[0].bytes]
 
 
+async def test_pushes_that_meet_a_rebuild_do_not_make_the_feed_longer(
+    feeds: Feeds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, author = feeds.world.users[:2]
+    await feeds.follow(reader, author)
+    posts = [await feeds.post(author) for _ in range(LENGTH)]
+    await deliver_all(feeds)
+    finish = feeds.repository.finish
+
+    async def finish_late(*arguments: Any) -> CachedFeed | None:
+        posts.append(await feeds.post(author))
+        await deliver_all(feeds)
+        return await finish(*arguments)
+
+    monkeypatch.setattr(feeds.repository, "finish", finish_late)
+    window = await feeds.read(reader)
+    assert [entry[:16] for entry in window.members] == [post.bytes for post in reversed(posts[1:])]
+    assert await feeds.valkey.execute("ZCARD", keys.feed(reader)) == LENGTH + 1  # and its marker
+
+
 async def test_a_push_into_a_cold_feed_is_dropped_and_found_by_the_rebuild(feeds: Feeds) -> None:
     reader, author = feeds.world.users[:2]
     await feeds.follow(reader, author)
@@ -503,8 +535,69 @@ async def test_an_unfollow_is_final_for_posts_already_on_their_way(feeds: Feeds)
         await feeds.handle_event(0)  # the followers are read, their chunk waits
     await feeds.unfollow(reader, author)
     assert (await feeds.read(reader)).members == []  # warm again, as the late chunk arrives
-    await deliver_all(feeds)
+    while feeds.world.jobs:
+        await feeds.run_job(0)
     assert (await feeds.read(reader)).members == []
+
+
+async def test_an_unfollow_during_a_rebuild_calls_it_off(feeds: Feeds, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, author = feeds.world.users[:2]
+    await feeds.follow(reader, author)
+    await feeds.post(author)
+    await deliver_all(feeds)
+    finish = feeds.repository.finish
+
+    async def finish_late(*arguments: Any) -> CachedFeed | None:
+        if author in feeds.world.follows[reader]:
+            await feeds.unfollow(reader, author)  # the followees and their posts are read already
+        return await finish(*arguments)
+
+    monkeypatch.setattr(feeds.repository, "finish", finish_late)
+    assert (await feeds.read(reader)).members == []
+    assert feeds.peers.calls.count(internal.TIMELINES.path) == 2, "it must have started anew"
+
+
+async def test_a_late_chunk_that_meets_the_first_moment_of_a_rebuild_is_refused(
+    feeds: Feeds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, author = feeds.world.users[:2]
+    await feeds.follow(reader, author)
+    await deliver_all(feeds)
+    await feeds.post(author)
+    await feeds.handle_event(0)
+    await feeds.unfollow(reader, author)
+    tick = feeds.repository.tick
+
+    async def tick_late() -> int:
+        while feeds.world.jobs:
+            await feeds.run_job(0)  # the rebuild has begun, and has no tick yet
+        return await tick()
+
+    monkeypatch.setattr(feeds.repository, "tick", tick_late)
+    assert (await feeds.read(reader)).members == []
+    assert (await feeds.read(reader)).members == []
+
+
+async def test_a_post_deleted_during_a_rebuild_that_has_read_it_is_not_in_the_feed(
+    feeds: Feeds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, author = feeds.world.users[:2]
+    await feeds.follow(reader, author)
+    post = await feeds.post(author)
+    await deliver_all(feeds)
+    finish = feeds.repository.finish
+
+    async def finish_late(*arguments: Any) -> CachedFeed | None:
+        if post in feeds.world.posts:
+            await feeds.delete(post)
+            await deliver_all(feeds)
+        return await finish(*arguments)
+
+    monkeypatch.setattr(feeds.repository, "finish", finish_late)
+    await feeds.service.page(reader, LENGTH)
+    cached = await feeds.repository.read(reader)
+    assert cached is not None
+    assert cached.members == []
 
 
 async def test_a_deleted_post_does_not_come_back_with_a_late_chunk(feeds: Feeds) -> None:
@@ -571,8 +664,8 @@ async def test_deleting_from_a_full_feed_brings_up_what_was_below_its_end(feeds:
     reader, author = feeds.world.users[:2]
     await feeds.follow(reader, author)
     posts = [await feeds.post(author) for _ in range(LENGTH + 1)]
-    await feeds.read(reader)
     await deliver_all(feeds)
+    await feeds.read(reader)
     await feeds.delete(posts[-1])
     await deliver_all(feeds)
     assert [entry[:16] for entry in (await feeds.read(reader)).members] == [post.bytes for post in reversed(posts[:-1])]

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from fanfold.contracts import events, internal
+from fanfold.contracts import events, internal, live
 from fanfold.contracts.ids import id_millis
 from fanfold.feed import metrics
 from fanfold.feed.events import LARGE, SMALL, Action, Chunk, Job, Lane, Split
@@ -139,6 +139,8 @@ class Fanout:
                 if await self._repository.deleted(post_id):
                     return
                 warm = await self._repository.push(job.recipients, post, job.tick)
+                if lane == SMALL and count <= self._settings.announced_followers:
+                    await self._repository.announce(job.recipients, live.new_post(post_id, UUID(bytes=job.author_id)))
                 metrics.DELIVERIES.labels(lane, "warm").inc(warm)
                 metrics.DELIVERIES.labels(lane, "cold").inc(count - warm)
                 metrics.DELIVERY_AGE.labels(lane).observe(max(0.0, time.time() - id_millis(post_id) / 1000))

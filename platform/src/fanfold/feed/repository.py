@@ -129,6 +129,11 @@ class FeedRepository:
         """Delete feeds, and call off their rebuilds: the next read starts from the follow list as it then is."""
         await self._answers([("UNLINK", *feeds) for feeds in _by_bucket(user_ids)])
 
+    async def announce(self, user_ids: bytes, payload: bytes) -> None:
+        """Publish ``payload`` to the users' channels, for those who listen."""
+        channels = [keys.notifications(UUID(bytes=user_id)) for user_id in split_ids(user_ids)]
+        await self._answers([("PUBLISH", channel, payload) for channel in channels])
+
     async def timeline(self, author_id: bytes) -> list[bytes] | None:
         """The author's newest posts as the post service cached them, newest first; None when it has not."""
         key = keys.timeline(UUID(bytes=author_id))

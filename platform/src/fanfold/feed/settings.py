@@ -30,5 +30,7 @@ class FanoutSettings(FeedSettings):
     """Followers a chunk: one message, one bounded piece of work."""
     small_lane_followers: int = Field(default=FOLLOWERS_PAGE, ge=1)
     """Authors with more followers use the large lane: its backlog never delays an author below."""
+    announced_followers: int = Field(default=1_000, ge=0)
+    """Posts of authors with more followers are not announced on their followers' sockets: their feeds are polled."""
     large_lane_rate: int = Field(default=200_000, ge=1)
     """Most deliveries a second on the large lane, for each worker: leaves the cache room for reads."""
