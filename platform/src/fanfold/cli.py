@@ -77,7 +77,7 @@ def dev(  # noqa: PLR0917 - options of a command
     port: Annotated[int, typer.Option(help="The gateway's port; 0 for any that is free.", min=0, max=65535)] = 8080,
     once: Annotated[bool, typer.Option("--once", help="Stop as soon as everything is ready.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Do not show the components' logs.")] = False,
-    ready_seconds: Annotated[float, typer.Option(help="Longest wait until everything is ready.", min=1)] = 90,
+    ready_seconds: Annotated[float, typer.Option(help="Longest wait until everything is ready.", min=1)] = 180,
 ) -> None:
     """Run the platform on this machine, with real PostgreSQL, Valkey and S3, until Ctrl-C."""
     from fanfold.dev.plan import PlanError  # noqa: PLC0415

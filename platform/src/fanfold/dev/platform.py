@@ -49,7 +49,7 @@ class Options:
     services: Sequence[str] = field(default_factory=tuple)
     port: int = 8080
     once: bool = False
-    ready_seconds: float = 90.0
+    ready_seconds: float = 180.0
     quiet: bool = False
 
 
