@@ -17,9 +17,10 @@ BINARY: Final = ROOT / ".build" / "bin" / "fanfold-cluster"
 
 
 class Cluster(Protocol):
-    """One kind of Kubernetes. `why` is the sentence that says why it was chosen."""
+    """One kind of Kubernetes. `why` is the sentence that says why it was chosen, `name` tells it from others."""
 
     why: str
+    name: str
 
     def build(self) -> None:
         """Build what the cluster itself needs."""
@@ -70,30 +71,31 @@ class Kind:
     """kind on Docker."""
 
     why: str
+    name: str = NAME
 
     def build(self) -> None:
         """Nothing: kind brings its node image."""
 
     def start(self) -> str:
         clusters = command("kind-clusters", ["kind", "get", "clusters"], seconds=60).split()
-        if NAME in clusters:
+        if self.name in clusters:
             return "found the kind cluster running"
-        command("kind-up", ["kind", "create", "cluster", "--name", NAME, "--wait", "180s"], seconds=600)
+        command("kind-up", ["kind", "create", "cluster", "--name", self.name, "--wait", "180s"], seconds=600)
         return "created the kind cluster"
 
     def load(self, archives: list[Path]) -> None:
         for archive in archives:
-            command("kind-load", ["kind", "load", "image-archive", archive, "--name", NAME], seconds=300)
+            command("kind-load", ["kind", "load", "image-archive", archive, "--name", self.name], seconds=300)
 
     def environment(self) -> dict[str, str]:
         path = ROOT / ".build" / "kind.kubeconfig"
-        path.write_text(command("kind-kubeconfig", ["kind", "get", "kubeconfig", "--name", NAME], seconds=60))
+        path.write_text(command("kind-kubeconfig", ["kind", "get", "kubeconfig", "--name", self.name], seconds=60))
         path.chmod(0o600)
         return {**os.environ, "KUBECONFIG": str(path)}
 
     def stop(self, *, purge: bool) -> None:
         del purge  # a kind cluster keeps nothing
-        command("kind-down", ["kind", "delete", "cluster", "--name", NAME], seconds=300)
+        command("kind-down", ["kind", "delete", "cluster", "--name", self.name], seconds=300)
 
 
 @dataclass
@@ -101,6 +103,7 @@ class Current:
     """The current context: its nodes must be able to pull the images (IMAGE_REPOSITORY), or have them already."""
 
     why: str
+    name: str = "current"
 
     def build(self) -> None:
         """Nothing: the cluster is somebody else's."""

@@ -10,7 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
+from tools.local import images
 from tools.local.clusters import Cluster, Current, Kubectl
+from tools.local.images import Image, Memory
 from tools.progress import ROOT, StageError, Stages, command, say
 
 NAMESPACE: Final = "fanfold"
@@ -18,7 +20,6 @@ RELEASE: Final = "fanfold"
 PLATFORM: Final = "demo"
 EXAMPLE: Final = ROOT / "examples" / "platform-minimal.yaml"
 READY_SECONDS: Final = 420
-IMAGES: Final = ROOT / ".build" / "images"
 
 
 def up(cluster: Cluster) -> None:
@@ -32,9 +33,10 @@ def up(cluster: Cluster) -> None:
     stages.run("build the cluster and the images", lambda: _build(cluster))
     stages.run("start the cluster", cluster.start)
     kubectl = Kubectl(cluster.environment(), NAMESPACE)
-    stages.run("load the images", lambda: _load(cluster))
-    stages.run("install the operator (helm)", lambda: _install(kubectl))
-    stages.run("apply the Platform, wait until it is Ready", lambda: _apply(kubectl))
+    changed: list[Image] = []
+    stages.run("load the images", lambda: _load(cluster, kubectl, changed))
+    stages.run("install the operator (helm)", lambda: _install(kubectl, changed))
+    stages.run("apply the Platform, wait until it is Ready", lambda: _apply(kubectl, changed))
     url = gateway_url(kubectl)
     report = ROOT / ".build" / "reports" / "demo.json"
     report.parent.mkdir(parents=True, exist_ok=True)
@@ -46,29 +48,26 @@ def up(cluster: Cluster) -> None:
 def _build(cluster: Cluster) -> str:
     """The cluster's binary, helm and the images, side by side: one waits for the network while the other compiles."""
 
-    def images() -> None:
-        command("build-images", [ROOT / "images" / "build.sh"], seconds=1800)
-
     def helm() -> None:
         command("install-helm", [ROOT / "tools" / "install-helm.sh"], seconds=900)
 
     with ThreadPoolExecutor() as pool:
-        for job in [pool.submit(work) for work in (cluster.build, images, helm)]:
+        for job in [pool.submit(work) for work in (cluster.build, images.build, helm)]:
             job.result()
-    return ", ".join(f"{path.name} {path.stat().st_size / 1e6:.0f} MB" for path in archives())
+    return ", ".join(f"{image.name} {image.archive.stat().st_size / 1e6:.0f} MB" for image in images.built())
 
 
-def archives() -> list[Path]:
-    """The image archives that ``images/build.sh`` wrote."""
-    return sorted(IMAGES.glob("*.tar"))
+def _load(cluster: Cluster, kubectl: Kubectl, changed: list[Image]) -> str:
+    """Load what the nodes have not; ``changed`` is filled with it."""
+    memory = Memory(cluster.name)
+    changed += images.missing(images.built(), memory.read(), kubectl.get("nodes"))
+    if changed:
+        cluster.load([image.archive for image in changed])
+        memory.add(changed)
+    return f"{len(changed)} of {len(images.NEEDED)} were not there"
 
 
-def _load(cluster: Cluster) -> str:
-    cluster.load(archives())
-    return f"{len(archives())} images"
-
-
-def _install(kubectl: Kubectl) -> str:
+def _install(kubectl: Kubectl, changed: list[Image]) -> str:
     values = []
     if "IMAGE_REPOSITORY" in os.environ:
         values = ["--set", f"image.repository={os.environ['IMAGE_REPOSITORY']}"]
@@ -76,11 +75,22 @@ def _install(kubectl: Kubectl) -> str:
         "upgrade", "--install", RELEASE, ROOT / "charts" / "fanfold", "--create-namespace", "--wait",
         "--timeout=180s", *values, seconds=240,
     )  # fmt: skip
+    if any(image.name == "fanfold-operator" for image in changed):
+        _restart(kubectl, f"deployment/{RELEASE}-operator")
     return "release fanfold in namespace fanfold"
 
 
-def _apply(kubectl: Kubectl) -> str:
+def _restart(kubectl: Kubectl, *what: str) -> None:
+    """Roll what runs an image whose contents changed under the same tag."""
+    kubectl.run("rollout", "restart", *what)
+    kubectl.run("rollout", "status", *what, "--timeout=180s", seconds=200)
+
+
+def _apply(kubectl: Kubectl, changed: list[Image]) -> str:
     started = time.monotonic()
+    selector = f"--selector=fanfold.dev/platform={PLATFORM},fanfold.dev/service"
+    if any(image.name == images.SERVICES for image in changed) and kubectl.get("deployments", selector)["items"]:
+        _restart(kubectl, "deployment", selector)
     kubectl.run("apply", "--server-side", "--filename", EXAMPLE)
     seen: dict[str, str] = {}
     while time.monotonic() - started < READY_SECONDS:
@@ -172,8 +182,8 @@ def figures(cluster: Cluster) -> None:
     kubectl = Kubectl(cluster.environment(), NAMESPACE)
     say(kubectl.run("top", "pods", "--all-namespaces").rstrip())
     say()
-    for path in archives():
-        say(f"{path.stat().st_size / 1e6:8.1f} MB  {path.name}")
+    for image in images.built():
+        say(f"{image.archive.stat().st_size / 1e6:8.1f} MB  {image.reference}")
     say()
     subprocess.run(  # noqa: S603 - our own command, its output is for the user
         ["fanfold-loadtest", "demo", "--url", gateway_url(kubectl)],  # noqa: S607 - from the workspace
