@@ -10,6 +10,8 @@ from fanfold_operator.kinds import Key, Manifest, key_of, owner_of
 
 RING_DEBOUNCE_SECONDS: Final = 0.1
 """Endpoints change in bursts: pods of one rollout become ready together, and slices are rewritten one by one."""
+OWNER_DEBOUNCE_SECONDS: Final = 0.1
+"""A Platform looks once at what happens to several of its services at a time: each look reads its Secret."""
 _CUSTOM: Final = frozenset(kind.kind for kind in kinds.CUSTOM)
 
 
@@ -21,7 +23,7 @@ def concerned(manifest: Manifest) -> dict[Key, float]:
     if key.kind in _CUSTOM:
         keys[key] = 0.0
     if owner := owner_of(manifest):
-        keys[owner] = 0.0
+        keys[owner] = OWNER_DEBOUNCE_SECONDS if key.kind in _CUSTOM else 0.0
     if platform:
         ring = Key(kinds.HASH_RING.kind, key.namespace, platform)
         if key.kind == kinds.ENDPOINT_SLICE.kind:
