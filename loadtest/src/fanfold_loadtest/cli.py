@@ -12,7 +12,7 @@ from rich.console import Console
 
 from fanfold_loadtest.client import Api
 from fanfold_loadtest.journey import Journey, JourneyError, Outcome, Step
-from fanfold_loadtest.report import outcome_document, print_outcome, write_json
+from fanfold_loadtest.report import outcome_document, print_outcome, print_result, write_json
 from fanfold_loadtest.scenarios import SCENARIOS, ScenarioError, run_scenario
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
@@ -59,7 +59,9 @@ async def _demo(url: str, people: int, seed: int, rate: float, seconds: float) -
 
 
 def _tell(step: Step) -> None:
-    console.print(f"  [green]✓[/] {step.name:28} {step.seconds:6.1f} s   {step.detail}", highlight=False)
+    console.print(
+        f"  [green]✓[/] {step.name:28} {step.seconds:6.1f} s   {step.detail}", highlight=False, soft_wrap=True
+    )
 
 
 @app.command()
@@ -83,8 +85,7 @@ def run(
         )
     except (JourneyError, ScenarioError) as error:
         raise _failed(str(error)) from error
-    for name, figures in document["requests"].items():
-        console.print(f"  {name:28} {figures}", highlight=False)
+    print_result(console, document)
     if json is not None:
         write_json(json, document)
     if document["failures"]:

@@ -57,8 +57,10 @@ class Api:
     async def __aexit__(self, *_: object) -> None:
         await self._client.aclose()
 
-    async def send(self, method: str, path: str, *, token: str = "", **options: Any) -> httpx.Response:
-        """One request, and again after 429 and 503.
+    async def send(
+        self, method: str, path: str, *, token: str = "", attempts: int = ATTEMPTS, **options: Any
+    ) -> httpx.Response:
+        """One request, and again after 429 and 503 (give ``attempts=1`` to measure).
 
         Raises:
             ApiError: Any answer but 2xx and 304, or none.
@@ -67,12 +69,12 @@ class Api:
         if method == "POST":
             headers["idempotency-key"] = uuid.uuid4().hex
         headers |= options.pop("headers", {})
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in range(1, attempts + 1):
             try:
                 answer = await self._client.request(method, path, headers=headers, **options)
             except httpx.TransportError as error:
                 raise ApiError(f"{method} {path}: {type(error).__name__}: {error}") from error
-            if answer.status_code not in _WAIT_OUT or attempt == ATTEMPTS:
+            if answer.status_code not in _WAIT_OUT or attempt == attempts:
                 break
             await asyncio.sleep(min(MAX_PAUSE, _seconds(answer.headers.get("retry-after"))))
         if answer.is_success or answer.status_code == httpx.codes.NOT_MODIFIED:

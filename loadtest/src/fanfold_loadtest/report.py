@@ -62,6 +62,19 @@ def print_outcome(console: Console, outcome: Outcome) -> None:
     console.print(table, highlight=False)
 
 
+def print_result(console: Console, result: dict[str, Any]) -> None:
+    """Figures of a load scenario, one row a kind of request."""
+    table = Table("request", "answered", "failed", "p50 ms", "p99 ms", "max ms", box=None, padding=(0, 2))
+    for name, row in result["requests"].items():
+        counts = row["requests"] - row["failures"], row["failures"]
+        times = row["p50_ms"], row["p99_ms"], row["max_ms"]
+        table.add_row(name, *map(str, counts), *("-" if value is None else f"{value:.1f}" for value in times))
+    console.print()
+    console.print(table, highlight=False)
+    late, arrivals = result["late_starts"], result["arrivals"]
+    console.print(f"  {late} of {arrivals} arrivals started late", highlight=False)
+
+
 def write_json(path: Path, document: dict[str, Any]) -> None:
     """Write a result that only its owner can read."""
     data = json.dumps(document, indent=2) + "\n"
