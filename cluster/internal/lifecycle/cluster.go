@@ -46,6 +46,9 @@ func find(options Options) (cluster plan.Cluster, known bool, err error) {
 	if errors.Is(err, os.ErrNotExist) {
 		return cluster, false, nil
 	}
+	if errors.Is(err, os.ErrPermission) {
+		return cluster, false, fmt.Errorf("%w: a cluster is root's, run this with sudo", err)
+	}
 	var r record
 	if err == nil {
 		err = json.Unmarshal(data, &r)
