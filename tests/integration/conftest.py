@@ -23,6 +23,7 @@ from uuid import UUID
 
 import asyncpg
 import httpx
+import hypothesis  # noqa: F401 - else its plugin loads it at the session's end, where CPython 3.11 may fail parsing it
 import jwt
 import pytest
 from alembic.autogenerate import compare_metadata

@@ -148,9 +148,10 @@ class Runtime(Generic[Configured]):
                 edge = Edge(app, self.signer)
                 servers.append(_Server(edge, self.settings.traffic_host, self.settings.traffic_port))
             tasks = [asyncio.create_task(server.serve(), name="server") for server in servers]
-            work = [asyncio.create_task(make(), name=name) for name, make in self._background.items()]
+            work: list[asyncio.Task[None]] = []
             try:
                 await _listening(servers, tasks)
+                work += [asyncio.create_task(make(), name=name) for name, make in self._background.items()]
                 yield [*tasks, *work]
             finally:
                 await self._drain(servers, tasks, work)
