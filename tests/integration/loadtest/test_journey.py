@@ -1,0 +1,93 @@
+"""The demo and a scenario through a real gateway and all services; and that the demo notices what is broken."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fanfold_loadtest import journey
+from fanfold_loadtest.client import Api
+from fanfold_loadtest.journey import Journey, JourneyError, Step
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+PEOPLE = 8
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journey, "UPLOADS", 4)
+    monkeypatch.setattr(journey, "POSTS", 12)
+    monkeypatch.setattr(journey, "READERS", 3)
+
+
+async def demo(url: str, steps: list[Step]) -> journey.Outcome:
+    async with Api(url) as api:
+        return await Journey(api, PEOPLE, seed=1, tell=steps.append).run(rate=20, seconds=1)
+
+
+async def test_the_demo_passes_twice_on_one_platform_and_its_user_can_log_in(platform: str, house: Any) -> None:
+    await house.start("image-worker", image_processes=1)
+    names = set()
+    for _ in range(2):
+        steps: list[Step] = []
+        outcome = await demo(platform, steps)
+        assert [step.name for step in steps][-1] == "measure feed reads"
+        assert outcome.feed_reads.failures == []
+        names.add(outcome.username)
+    assert len(names) == 2
+    async with Api(platform) as api:
+        person = await api.login(outcome.username, outcome.password)
+        assert (await person.feed()).items
+
+
+async def test_the_demo_notices_that_no_variants_are_made(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journey, "VARIANTS_SECONDS", 1.0)
+    steps: list[Step] = []
+    with pytest.raises(JourneyError, match=r"^wait for variants: image .* is still pending"):
+        await demo(platform, steps)
+    assert steps[-1].name == "upload photographs"
+
+
+async def test_the_demo_notices_a_like_that_is_not_counted(
+    platform: str, house: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.start("image-worker", image_processes=1)
+    monkeypatch.setattr(journey, "SETTLE_SECONDS", 1.0)
+    react = Journey._react
+
+    async def forget(self: Journey) -> str:
+        told = await react(self)
+        for post in self.posts:
+            post.liked_by.add("somebody the platform never heard of")
+        return told
+
+    monkeypatch.setattr(Journey, "_react", forget)
+    with pytest.raises(JourneyError, match=r"^check feeds: feed of .*like_count"):
+        await demo(platform, [])
+
+
+async def test_the_command_browses_with_an_open_model(platform: str, house: Any, tmp_path: Path) -> None:
+    await house.start("image-worker", image_processes=1)
+    result = tmp_path / "result.json"
+    options = ["--people", str(PEOPLE), "--rate", "20", "--seconds", "3", "--json", str(result)]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", "from fanfold_loadtest.cli import main; main()", "run", "browse", "--url", platform),
+        *options,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(200):
+        _, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
+    document = json.loads(result.read_text())
+    assert document["failures"] == 0
+    assert {"feed", "timeline"} <= set(document["requests"])
+    arrivals = sum(row["requests"] for name, row in document["requests"].items() if name != "photo")
+    assert arrivals == document["arrivals"]
+    assert 30 < arrivals < 100  # 60 on average
