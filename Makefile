@@ -4,6 +4,9 @@ SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 export PATH := $(CURDIR)/.build/bin:$(PATH)
+# A process that may not keep its bytecode compiles every library anew: seconds of CPU for each of a dozen services.
+unexport PYTHONDONTWRITEBYTECODE
+export UV_COMPILE_BYTECODE := 1
 
 UV := uv run --quiet
 LOCAL := $(UV) python -m tools.local
