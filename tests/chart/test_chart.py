@@ -155,7 +155,13 @@ def test_the_operator_command_knows_every_option_the_chart_sets(render: Render) 
 def api_schemas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, str], dict[str, Any]]]:
     """Kubernetes' own OpenAPI schemas, asked of a kube-apiserver."""
     folder = tmp_path_factory.mktemp("schemas")
-    arguments = [ROOT / ".build" / "bin" / "fanfold-cluster", "control-plane", "run", "--state", str(folder / "state")]
+    arguments = [
+        str(ROOT / ".build" / "bin" / "fanfold-cluster"),
+        "control-plane",
+        "run",
+        "--state",
+        str(folder / "state"),
+    ]
     kubectl = shutil.which("kubectl", path=str(ROOT / ".build" / "bin"))
     assert kubectl, "run cluster/build.sh"
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:

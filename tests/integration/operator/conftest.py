@@ -126,7 +126,7 @@ def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     assert BINARY.exists(), f"{BINARY} is missing: run cluster/build.sh"
     folder = tmp_path_factory.mktemp("control-plane")
     log = folder / "run.log"
-    arguments = [BINARY, "control-plane", "run", "--controller-manager", "--state", str(folder / "state")]
+    arguments = [str(BINARY), "control-plane", "run", "--controller-manager", "--state", str(folder / "state")]
     with (
         log.open("w") as errors,
         subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
@@ -329,6 +329,24 @@ def api_calls() -> Callable[[], Counter[str]]:
 
 
 @pytest.fixture
+def settle(api_calls: Callable[[], Counter[str]]) -> Callable[[], Counter[str]]:
+    """Wait until the operator has made no call for 1.5 s; its calls so far."""
+
+    def wait() -> Counter[str]:
+        before, since = api_calls(), time.monotonic()
+        deadline = since + 60
+        while time.monotonic() - since < 1.5:
+            assert time.monotonic() < deadline, "the operator does not come to rest"
+            time.sleep(0.1)
+            now = api_calls()
+            if now != before:
+                before, since = now, time.monotonic()
+        return before
+
+    return wait
+
+
+@pytest.fixture
 def make_platform(kube: Kube, namespace: str) -> Callable[..., Manifest]:
     """Apply a Platform of this name, or of other spec."""
 
@@ -348,3 +366,17 @@ def condition(kube: Kube, namespace: str) -> Callable[..., Manifest]:
         return next((one for one in conditions if one["type"] == kind), {})
 
     return read
+
+
+@pytest.fixture
+def ready(kube: Kube, namespace: str, make_platform: Any, condition: Any, eventually: Any) -> Callable[..., None]:
+    """Apply the Platform `demo` and wait until it is Ready."""
+
+    def wait(**spec: Any) -> None:
+        make_platform(**spec)
+        try:
+            eventually(lambda: condition("Ready").get("status") == "True", 180)
+        except AssertionError as error:
+            pytest.fail(f"not Ready: {(kube.get('Platform', namespace, 'demo') or {}).get('status')}; {error}")
+
+    return wait

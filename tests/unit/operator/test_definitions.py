@@ -10,12 +10,16 @@ import pytest
 import yaml
 
 from fanfold.contracts.components import BY_NAME, COMPONENTS
-from fanfold.contracts.resources import HashRingSpec, PlatformServiceSpec, PlatformSpec
+from fanfold.contracts.resources import HashRingSpec, PlatformServiceSpec, PlatformSpec, Record
 from fanfold_operator.planning import components
 
 ROOT = Path(__file__).parents[3]
 CRDS = sorted((ROOT / "crds").glob("*.yaml"))
-TYPES = {"Platform": PlatformSpec, "PlatformService": PlatformServiceSpec, "HashRing": HashRingSpec}
+TYPES: dict[str, type[Record]] = {
+    "Platform": PlatformSpec,
+    "PlatformService": PlatformServiceSpec,
+    "HashRing": HashRingSpec,
+}
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -13,18 +13,18 @@ import pytest
 from fanfold.contracts.components import COMPONENTS
 from fanfold_operator.kinds import Manifest, key_of
 from fanfold_operator.planning import platform, summary
-from fanfold_operator.planning.actions import Conflict, Images, View
+from fanfold_operator.planning.actions import Actions, Conflict, Images, View
 from fanfold_operator.planning.platform import Stages
 
 EXTERNAL = {
     "database": {"external": {"secretRef": {"name": "stores", "key": "db"}}},
-    "cache": {"external": {"secretRef": {"name": "stores", "key": "cache"}, "cluster": True}},
+    "cache": {"external": {"secretRef": {"name": "stores", "key": "cache"}}},
     "objectStore": {"external": {"endpoint": "https://s3.test/", "secretRef": {"name": "stores"}, "bucket": "photos"}},
 }
 KEYS = frozenset({"db", "cache", "access_key", "secret_key"})
 
 
-def names(plan: platform.Actions, kind: str) -> list[str]:
+def names(plan: Actions, kind: str) -> list[str]:
     return [one["metadata"]["name"] for one in plan.apply if one["kind"] == kind]
 
 
@@ -222,7 +222,7 @@ def test_the_same_view_gives_the_same_plan(fresh: Callable[..., Stages]) -> None
 
 def test_a_paused_platform_is_not_planned(fresh: Callable[..., Stages]) -> None:
     stages = fresh(paused=True)
-    assert platform.plan(stages) == platform.Actions()
+    assert platform.plan(stages) == Actions()
     assert conditions(summary.status(stages, None))["Paused"] == ("True", "Annotated")
 
 

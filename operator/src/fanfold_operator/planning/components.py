@@ -13,22 +13,22 @@ if TYPE_CHECKING:
 
     from fanfold.contracts.resources import PlatformSpec, ServiceScaling
 
-_OWNER: Final = ("identity_key", "cursor_key", "database_url", "valkey_url")
-_STORE: Final = ("s3_access_key", "s3_secret_key")
+_DATA: Final = ("identity_key", "database_url", "valkey_url")
+_OBJECTS: Final = ("s3_access_key", "s3_secret_key")
 
 SECRETS: Final[Mapping[str, tuple[str, ...]]] = {
     "gateway": ("identity_key", "token_jwks", "valkey_url"),
-    "profile": (*_OWNER, "token_private_key", "token_jwks"),
-    "follow": _OWNER,
-    "post": _OWNER,
-    "activity": _OWNER,
+    "profile": (*_DATA, "token_private_key", "token_jwks"),
+    "follow": (*_DATA, "cursor_key"),
+    "post": (*_DATA, "cursor_key"),
+    "activity": (*_DATA, "cursor_key"),
     "feed": ("identity_key", "cursor_key", "valkey_url"),
-    "image": (*_OWNER, *_STORE),
-    "notification": _OWNER,
+    "image": (*_DATA, *_OBJECTS),
+    "notification": (*_DATA, "cursor_key"),
     "feed-worker": ("identity_key", "valkey_url"),
-    "image-worker": (*_OWNER, *_STORE),
-    "notification-worker": _OWNER,
-    meta.MIGRATIONS: ("database_url", *_STORE),
+    "image-worker": (*_DATA, *_OBJECTS),
+    "notification-worker": _DATA,
+    meta.MIGRATIONS: ("database_url", *_OBJECTS),
 }
 """Files each component finds in its folder of secrets. Only the profile service can sign access tokens."""
 

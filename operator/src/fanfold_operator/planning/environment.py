@@ -36,7 +36,6 @@ def object_store(platform: str, spec: PlatformSpec) -> dict[str, str]:
 
 def of_component(component: str, namespace: str, platform: str, version: str, spec: PlatformSpec) -> list[EnvVar]:
     """All settings of one component, in order of their names."""
-    cluster = bool(spec.cache.external and spec.cache.external.cluster)
     values = {
         "FANFOLD_SERVICE": component,
         "FANFOLD_VERSION": version,
@@ -46,7 +45,6 @@ def of_component(component: str, namespace: str, platform: str, version: str, sp
         "FANFOLD_FEED_LENGTH": str(spec.feed.length),
         "FANFOLD_CELEBRITY_THRESHOLD": str(spec.fanout.celebrity_threshold),
         "FANFOLD_CELEBRITY_MODE": spec.fanout.celebrity_mode,
-        "FANFOLD_CACHE_CLUSTER": str(cluster).lower(),
         "FANFOLD_DRAIN_SECONDS": str(DRAIN_SECONDS),
         "FANFOLD_GRACE_SECONDS": str(FINISH_SECONDS),
     }

@@ -105,7 +105,6 @@ class ExternalCache(Record, frozen=True, kw_only=True):
     """A Valkey or Redis of the user's: the key holds its URL, ``redis://:password@host:6379/0``."""
 
     secret_ref: SecretKeyRef
-    cluster: bool = False
 
 
 class CacheSpec(Record, frozen=True, kw_only=True):

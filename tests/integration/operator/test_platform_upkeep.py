@@ -1,0 +1,227 @@
+"""A whole Platform, left alone and meddled with, against a real API server and real controllers."""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from fanfold.contracts.components import COMPONENTS
+from fanfold.contracts.snapshot import SNAPSHOT_KEY, Snapshot, decode
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400), pytest.mark.usefixtures("operator", "kubelet", "whole")]
+
+Settle = Callable[[], Counter[str]]
+Condition = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def namespace(kube: Any) -> Iterator[str]:
+    """One for all tests here."""
+    name = f"test-{secrets.token_hex(4)}"
+    kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    yield name
+    kube.delete("Namespace", "", name)
+
+
+@pytest.fixture(scope="module")
+def platform(kube: Any, namespace: str, operator: Any, kubelet: Any) -> None:
+    body = {"apiVersion": "fanfold.dev/v1alpha1", "kind": "Platform", "metadata": {"name": "demo"}, "spec": {}}
+    kube.apply(body, namespace)
+
+
+@pytest.fixture
+def whole(platform: None, condition: Condition, eventually: Any) -> None:
+    """Each test begins with a platform that is Ready."""
+    eventually(lambda: condition("Ready").get("status") == "True", 180)
+
+
+@pytest.fixture
+def snapshot(kube: Any, namespace: str) -> Callable[[], Snapshot]:
+    return lambda: decode(kube.get("ConfigMap", namespace, "demo-snapshot")["data"][SNAPSHOT_KEY])
+
+
+def test_an_empty_spec_becomes_a_whole_platform(kube: Any, namespace: str) -> None:
+    platform = kube.get("Platform", namespace, "demo")
+    status = platform["status"]
+    assert status["ready"] == f"{len(COMPONENTS)}/{len(COMPONENTS)}"
+    assert status["version"] == "0.1.0"
+    assert status["observedGeneration"] == platform["metadata"]["generation"]
+    assert status["url"].startswith("http://192.0.2.7:3")
+    assert status["ring"]["epoch"] >= 1
+    assert {one["metadata"]["name"] for one in kube.list("StatefulSet", namespace)} == {
+        "demo-postgresql",
+        "demo-valkey",
+        "demo-objectstore",
+    }
+    for component in COMPONENTS:
+        name = f"demo-{component.name}"
+        assert kube.get("Deployment", namespace, name)["status"]["availableReplicas"] == component.min_replicas
+        assert (
+            kube.get("HorizontalPodAutoscaler", namespace, name)["spec"]["scaleTargetRef"]["kind"] == "PlatformService"
+        )
+        assert kube.get("PodDisruptionBudget", namespace, name)
+        assert (kube.get("Service", namespace, name) is not None) == component.serves
+
+
+def test_a_settled_platform_is_left_alone(kube: Any, namespace: str, settle: Settle) -> None:
+    before = settle()
+    versions = {
+        one["metadata"]["name"]: one["metadata"]["resourceVersion"] for one in kube.list("Deployment", namespace)
+    }
+    kube.patch("Platform", namespace, "demo", {"metadata": {"annotations": {"note": "reconcile"}}})
+    assert settle() - before == {"GET": 1}, "it reads the generated Secret, the rest it was told by watches"
+    before = settle()
+    for service in kube.list("PlatformService", namespace):
+        name = service["metadata"]["name"]
+        kube.patch("PlatformService", namespace, name, {"metadata": {"annotations": {"note": "reconcile"}}})
+    assert set(settle() - before) == {"GET"}
+    after = {one["metadata"]["name"]: one["metadata"]["resourceVersion"] for one in kube.list("Deployment", namespace)}
+    assert after == versions
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "Service", "NetworkPolicy", "PodDisruptionBudget", "ServiceAccount"])
+def test_a_deleted_child_is_back_within_five_seconds(kube: Any, namespace: str, eventually: Any, kind: str) -> None:
+    uid = kube.get(kind, namespace, "demo-feed")["metadata"]["uid"]
+    kube.delete(kind, namespace, "demo-feed")
+
+    def back() -> bool:
+        found = kube.get(kind, namespace, "demo-feed")
+        return found is not None and found["metadata"]["uid"] != uid
+
+    eventually(back, 5)
+
+
+def test_an_edited_child_is_put_right_within_five_seconds(kube: Any, namespace: str, eventually: Any) -> None:
+    kube.patch("Service", namespace, "demo-feed", {"spec": {"selector": {"fanfold.dev/service": "post"}}})
+    kube.patch("Deployment", namespace, "demo-feed", {"spec": {"replicas": 7}})
+
+    def right() -> bool:
+        selector = kube.get("Service", namespace, "demo-feed")["spec"]["selector"]["fanfold.dev/service"]
+        return bool(selector == "feed" and kube.get("Deployment", namespace, "demo-feed")["spec"]["replicas"] == 2)
+
+    eventually(right, 5)
+
+
+def test_a_field_that_another_manager_applied_is_left_to_it(
+    kube: Any, namespace: str, condition: Condition, eventually: Any, settle: Settle
+) -> None:
+    theirs = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "demo-post"},
+        "spec": {"revisionHistoryLimit": 9},
+    }
+    kube.apply(theirs, namespace, manager="gitops", force="true")
+    found = eventually(
+        lambda: (one := condition("OwnershipConflict", "demo-post", "PlatformService")).get("status") == "True" and one
+    )
+    assert "gitops" in found["message"]
+    assert ".spec.revisionHistoryLimit" in found["message"]
+    before = settle()
+    kube.patch("PlatformService", namespace, "demo-post", {"metadata": {"annotations": {"note": "again"}}})
+    assert set(settle() - before) <= {"GET"}, "a known conflict is not tried again"
+    assert kube.get("Deployment", namespace, "demo-post")["spec"]["revisionHistoryLimit"] == 9
+    theirs["spec"] = {}
+    kube.apply(theirs, namespace, manager="gitops")
+    eventually(lambda: condition("OwnershipConflict", "demo-post", "PlatformService").get("status") == "False")
+    assert kube.get("Deployment", namespace, "demo-post")["spec"]["revisionHistoryLimit"] == 3
+
+
+def test_credentials_are_made_once(kube: Any, namespace: str, settle: Settle) -> None:
+    before = kube.get("Secret", namespace, "demo-credentials")["data"]
+    kube.patch("Platform", namespace, "demo", {"spec": {"feed": {"length": 30}}})
+    settle()
+    assert kube.get("Secret", namespace, "demo-credentials")["data"] == before
+
+
+def test_a_key_that_is_missing_is_added_and_the_others_stay(kube: Any, namespace: str, eventually: Any) -> None:
+    before = kube.get("Secret", namespace, "demo-credentials")["data"]
+    kube.patch("Secret", namespace, "demo-credentials", {"data": {"cursor_key": None}})
+    kube.patch("Platform", namespace, "demo", {"metadata": {"annotations": {"note": "reconcile"}}})
+    eventually(lambda: "cursor_key" in kube.get("Secret", namespace, "demo-credentials")["data"])
+    after = kube.get("Secret", namespace, "demo-credentials")["data"]
+    assert {key: value for key, value in after.items() if key != "cursor_key"} == {
+        key: value for key, value in before.items() if key != "cursor_key"
+    }
+
+
+def test_kubectl_scale_reaches_the_deployment(kube: Any, namespace: str, eventually: Any) -> None:
+    path = kube.path("PlatformService", namespace, "demo-feed") + "/scale"
+    scale = kube.call("GET", path)
+    assert scale["status"]["selector"] == "fanfold.dev/platform=demo,fanfold.dev/service=feed"
+    merge = "application/merge-patch+json"
+    kube.call("PATCH", path, {"spec": {"replicas": 3}}, merge)
+    eventually(lambda: kube.get("Deployment", namespace, "demo-feed")["spec"]["replicas"] == 3)
+    eventually(lambda: kube.call("GET", path)["status"]["replicas"] == 3)
+    kube.call("PATCH", path, {"spec": {"replicas": 0}}, merge)
+    eventually(lambda: kube.get("Deployment", namespace, "demo-feed")["spec"]["replicas"] == 0)
+    kube.call("PATCH", path, {"spec": {"replicas": 2}}, merge)
+
+
+def test_the_ring_follows_replicas_and_a_rollout_moves_no_slot(
+    kube: Any, namespace: str, eventually: Any, snapshot: Callable[[], Snapshot]
+) -> None:
+    before = snapshot()
+    assert [slot.slot for slot in before.services["feed"]] == ["feed-0", "feed-1"]
+    addresses = {slot.address for slot in before.services["feed"]}
+    restart = {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "now"}}}
+    kube.patch("Deployment", namespace, "demo-feed", {"spec": {"template": restart}})
+    eventually(lambda: not addresses & {slot.address for slot in snapshot().services["feed"]}, 60)
+    after = snapshot()
+    assert [slot.slot for slot in after.services["feed"]] == ["feed-0", "feed-1"]
+    assert after.epoch > before.epoch
+    assert [slot for name in before.services for slot in before.services[name] if name != "feed"] == [
+        slot for name in after.services for slot in after.services[name] if name != "feed"
+    ]
+    ring = kube.get("HashRing", namespace, "demo")["status"]
+    assert ring["epoch"] == after.epoch
+    eventually(lambda: kube.get("HashRing", namespace, "demo")["status"]["acked"] == "2/2")
+
+
+def test_a_deleted_or_damaged_snapshot_comes_back_with_a_higher_epoch_or_the_same(
+    kube: Any, namespace: str, eventually: Any, snapshot: Callable[[], Snapshot]
+) -> None:
+    before = snapshot()
+    kube.delete("ConfigMap", namespace, "demo-snapshot")
+    eventually(lambda: kube.get("ConfigMap", namespace, "demo-snapshot"), 5)
+    assert snapshot().services == before.services
+    assert snapshot().epoch >= before.epoch
+    kube.patch("ConfigMap", namespace, "demo-snapshot", {"data": {SNAPSHOT_KEY: "{}"}})
+    found = eventually(
+        lambda: (one := kube.get("ConfigMap", namespace, "demo-snapshot"))["data"][SNAPSHOT_KEY] != "{}" and one
+    )
+    assert decode(found["data"][SNAPSHOT_KEY]).epoch > before.epoch
+
+
+def test_a_paused_platform_is_not_repaired_until_resumed(
+    kube: Any, namespace: str, condition: Condition, eventually: Any, settle: Settle
+) -> None:
+    kube.patch("Platform", namespace, "demo", {"metadata": {"annotations": {"fanfold.dev/paused": "true"}}})
+    eventually(lambda: condition("Paused").get("status") == "True")
+    kube.delete("Service", namespace, "demo-post")
+    settle()
+    assert kube.get("Service", namespace, "demo-post") is None
+    kube.patch("Platform", namespace, "demo", {"metadata": {"annotations": {"fanfold.dev/paused": None}}})
+    eventually(lambda: kube.get("Service", namespace, "demo-post"))
+
+
+def test_each_component_gets_its_own_secrets_and_no_other(kube: Any, namespace: str) -> None:
+    readers: dict[str, set[str]] = {}
+    for deployment in kube.list("Deployment", namespace):
+        pod = deployment["spec"]["template"]["spec"]
+        for source in next(one["projected"]["sources"] for one in pod["volumes"] if one["name"] == "secrets"):
+            for item in source["secret"]["items"]:
+                readers.setdefault(item["path"], set()).add(deployment["metadata"]["name"])
+        assert "demo-credentials" not in json.dumps(pod["containers"])
+    assert readers["token_private_key"] == {"demo-profile"}
+    assert readers["s3_secret_key"] == {"demo-image", "demo-image-worker"}
+    assert "demo-gateway" not in readers["database_url"]
+    secret = kube.get("Secret", namespace, "demo-credentials")["data"]
+    assert set(readers) <= set(secret)
+    assert "PRIVATE KEY" in base64.b64decode(secret["token_private_key"]).decode()
