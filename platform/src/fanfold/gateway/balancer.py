@@ -11,6 +11,7 @@ from fanfold.kit.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from collections.abc import Set as AbstractSet
 
     from fanfold.contracts.snapshot import Slot, Snapshot
     from fanfold.gateway.settings import GatewaySettings
@@ -31,7 +32,7 @@ class ServiceSlots:
         self.members = members
         self.endpoints = [members[name] for name in ring.names]
 
-    def of_user(self, key: int, tried: set[str]) -> Endpoint | None:
+    def of_user(self, key: int, tried: AbstractSet[str]) -> Endpoint | None:
         """The slot that owns ``key``, or the next one with room."""
         if not tried:
             endpoint = self.endpoints[self.ring.owner(key)]
@@ -42,7 +43,7 @@ class ServiceSlots:
         index = self.ring.place(key, [endpoint.in_flight for endpoint in endpoints], floor=LOAD_FLOOR, without=without)
         return None if index is None else endpoints[index]
 
-    def least_loaded(self, tried: set[str]) -> Endpoint | None:
+    def least_loaded(self, tried: AbstractSet[str]) -> Endpoint | None:
         """The less loaded of two random slots (Mitzenmacher, "The Power of Two Choices", 2001)."""
         choices = [endpoint for endpoint in self.endpoints if endpoint.open_to(tried)]
         if not choices:
@@ -60,7 +61,7 @@ class Balancer:
         self._shape: dict[str, object] = {}
         self._leaving: list[Endpoint] = []
 
-    def choose(self, service: str, key: int | None, tried: set[str]) -> Endpoint:
+    def choose(self, service: str, key: int | None, tried: AbstractSet[str]) -> Endpoint:
         """The slot for one try.
 
         Args:

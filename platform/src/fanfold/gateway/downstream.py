@@ -16,7 +16,7 @@ import httptools
 
 from fanfold.gateway.answers import encode, problem_answer
 from fanfold.gateway.exchange import Exchange
-from fanfold.gateway.messages import MAX_HEAD, HeadTooLarge, Request, RequestTimeout, VersionNotSupported
+from fanfold.gateway.messages import MAX_HEAD, REQUEST_RULES, HeadTooLarge, Request, RequestTimeout, VersionNotSupported
 from fanfold.kit.errors import BadRequest, Problem
 from fanfold.kit.logging import get_logger
 
@@ -31,6 +31,7 @@ HIGH_WATER: Final = 256 << 10
 LINGER_SECONDS: Final = 2.0
 """After an answer that came before the request's end: a close at once would reset the answer away (RFC 9112, 9.6)."""
 _NEVER: Final = float("inf")
+_passed_prefix = REQUEST_RULES.passed.get
 
 
 class Downstream(asyncio.Protocol):
@@ -159,7 +160,11 @@ class Downstream(asyncio.Protocol):
         assert request is not None
         if not self._in_head:
             raise BadRequest("Trailers are not served here.")
-        request.add_header(name, value)
+        prefix = _passed_prefix(name)
+        if prefix is None:
+            request.add_header(name, value)
+        else:
+            request.lines.append(prefix + value + b"\r\n")
 
     def on_headers_complete(self) -> None:
         """Part of httptools' protocol."""
@@ -286,8 +291,8 @@ class Downstream(asyncio.Protocol):
         try:
             while not self._lingering:
                 if self._exchange is None and self._queue:
-                    self._exchange = exchange = Exchange(self._context, self, self._queue.popleft())
-                    exchange.start()
+                    self._exchange = Exchange(self._context, self, self._queue.popleft())
+                    self._exchange.start()
                 elif self._exchange is None and self._refusal is not None:
                     self._refuse(self._refusal)
                 elif self._may_feed():

@@ -23,7 +23,7 @@ from fanfold.gateway.messages import (
     chunk,
 )
 from fanfold.gateway.routes import LOCAL, Access
-from fanfold.gateway.tracing import Trace
+from fanfold.gateway.tracing import trace
 from fanfold.kit.errors import Problem, TooLarge, Unavailable
 from fanfold.kit.logging import get_logger
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fanfold.gateway.messages import Request
     from fanfold.gateway.routes import Route
     from fanfold.gateway.tokens import Principal
-    from fanfold.gateway.upstream import AnswerHead, Endpoint, UpstreamConnection
+    from fanfold.gateway.upstream import Endpoint, UpstreamConnection
 
 log = get_logger("fanfold.gateway.access")
 
@@ -66,10 +66,11 @@ class Exchange:
         "_out",
         "_principal",
         "_replay",
+        "_request_id",
         "_retrying",
         "_sent",
         "_status",
-        "_trace",
+        "_trace_lines",
         "_tried",
         "_tries",
         "_upstream_full",
@@ -82,12 +83,12 @@ class Exchange:
         self._downstream = downstream
         self.request = request
         self.route: Route | None = None
-        self._trace = Trace(request.noted)
+        self._request_id, self._trace_lines = trace(request.noted)
         self._principal: Principal | None = None
         self._endpoint: Endpoint | None = None
         self._connection: UpstreamConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
-        self._tried: set[str] = set()
+        self._tried: frozenset[str] = _NONE_TRIED
         self._tries = 1
         self._retrying = False
         self._replay: bytes | None = b""
@@ -118,7 +119,8 @@ class Exchange:
         try:
             route = context.routes.match(request.method, request.path)
             self.route = route
-            self._check_body_limit(route)
+            if request.length != 0:
+                self._check_body_limit(route)
             if route.service == LOCAL:
                 self._answer_here(route)
                 return
@@ -127,7 +129,8 @@ class Exchange:
                 self._principal = tokens.principal(request.noted.get(b"authorization"), request.started)
             else:
                 self._principal = tokens.nobody(request.started)
-            self._downstream.deadline = request.started + self._patience(route)
+            patience = route.timeout if request.complete else context.settings.stall_seconds
+            self._downstream.deadline = request.started + patience
             context.stats.in_flight += 1
             self._try()
         except Problem as problem:
@@ -156,7 +159,7 @@ class Exchange:
             self.abandon(problem.status)
             self._downstream.abort()
             return
-        self._answer(problem_answer(problem, self._trace.request_id.decode()))
+        self._answer(problem_answer(problem, self._request_id.decode()))
 
     def expire(self) -> None:
         """The deadline passed."""
@@ -209,15 +212,16 @@ class Exchange:
 
     def _send(self, connection: UpstreamConnection) -> None:
         self._connection = connection
-        body = self._take_body()
-        if self._replay is not None:
-            body = self._replay + body
-            self._replay = body if len(body) <= MAX_WAITING_BODY else None
-        connection.send(self, self._head() + body)
+        request = self.request
+        body = b""
+        if request.length != 0:
+            body = (self._replay or b"") + self._take_body()
+            self._replay = body if self._replay is not None and len(body) <= MAX_WAITING_BODY else None
+        connection.send(self, self._head(body))
         self._sent = True
         if self._downstream.full:
             connection.pause_reading()
-        if not self.request.complete:
+        if not request.complete:
             self._downstream.take_body()
 
     def _try_again(self, problem: Problem, reason: str) -> None:
@@ -228,7 +232,7 @@ class Exchange:
         repeatable = self.request.method in IDEMPOTENT and self._replay is not None and not self._status
         safe = repeatable or not self._sent
         self._release_endpoint()
-        self._tried.add(endpoint.slot)
+        self._tried |= {endpoint.slot}
         self._tries += 1
         if not safe or self._tries > MAX_TRIES or self._done:
             self.refuse(problem)
@@ -247,30 +251,38 @@ class Exchange:
         except Problem as refusal:
             self.refuse(refusal)
 
-    def _head(self) -> bytes:
-        request, route, principal = self.request, self.route, self._principal
-        assert route is not None
+    def _head(self, body: bytes) -> bytes:
+        """The request for the service, up to and with what there is of its body. One join: this is the hot path."""
+        request, principal, downstream = self.request, self._principal, self._downstream
         assert principal is not None
-        if request.length is None:
-            framing = b"transfer-encoding: chunked\r\n"
-        elif request.length or b"content-length" in request.noted:
-            framing = b"content-length: %d\r\n" % request.length
-        else:
-            framing = b""
-        if request.expects_continue:
-            framing += b"expect: 100-continue\r\n"
-        deadline = int((time.time() + self._downstream.deadline - monotonic()) * 1000)
+        deadline = int((time.time() + downstream.deadline - monotonic()) * 1000)
         return b"".join(
             (
-                b"%b %b HTTP/1.1\r\n" % (request.method, request.target),
+                request.method,
+                b" ",
+                request.target,
+                b" HTTP/1.1\r\n",
                 *request.lines,
-                framing,
+                b"" if request.method == b"GET" and request.length == 0 else self._framing(),
                 principal.line,
-                self._downstream.forwarded_lines(request),
-                self._trace.lines,
-                b"%b: %d\r\n\r\n" % (_DEADLINE, deadline),
+                downstream.forwarded_lines(request),
+                *self._trace_lines,
+                _DEADLINE,
+                b"%d\r\n\r\n" % deadline,
+                body,
             )
         )
+
+    def _framing(self) -> bytes:
+        request = self.request
+        framing = b""
+        if request.length is None:
+            framing = b"transfer-encoding: chunked\r\n"
+        elif b"content-length" in request.noted:
+            framing = b"content-length: %d\r\n" % request.length
+        if request.expects_continue:
+            framing += b"expect: 100-continue\r\n"
+        return framing
 
     def _take_body(self) -> bytes:
         request = self.request
@@ -285,34 +297,35 @@ class Exchange:
 
     # The answer.
 
-    def on_interim(self, head: AnswerHead) -> None:
+    def on_interim(self, status: int, lines: list[bytes]) -> None:
         """Hand a 1xx on, 100 only to clients that asked for it."""
-        if self.request.version_1_0 or (head.status == 100 and not self.request.expects_continue):
+        if self.request.version_1_0 or (status == 100 and not self.request.expects_continue):
             return
-        self._downstream.write(STATUS_LINES[head.status] + b"".join(head.lines) + b"\r\n")
+        self._downstream.write(STATUS_LINES[status] + b"".join(lines) + b"\r\n")
 
-    def on_head(self, head: AnswerHead) -> None:
+    def on_head(self, status: int, lines: list[bytes], length: bytes | None) -> None:
         """Settle the framing towards the client and keep the head for the next flush."""
         request = self.request
-        self._status = status = head.status
+        self._status = status
         close = not request.keep_alive or not request.complete or self._context.draining()
-        lines = head.lines
-        if head.length is not None and not head.chunked:
-            lines.append(b"content-length: %b\r\n" % head.length)
+        framing: tuple[bytes, ...] = ()
+        if length is not None:
+            framing = (b"content-length: ", length, b"\r\n")
         elif not (status in (204, 304) or self.asks_head):
             if request.version_1_0:
                 close = True
             else:
                 self._chunked = True
-                lines.append(b"transfer-encoding: chunked\r\n")
+                framing = (b"transfer-encoding: chunked\r\n",)
         self._answer_close = close
         self._out = [
             STATUS_LINES[status],
             *lines,
+            *framing,
             SECURITY_LINES,
-            b"x-request-id: %b\r\nconnection: close\r\n\r\n" % self._trace.request_id
-            if close
-            else b"x-request-id: %b\r\n\r\n" % self._trace.request_id,
+            b"x-request-id: ",
+            self._request_id,
+            b"\r\nconnection: close\r\n\r\n" if close else b"\r\n\r\n",
         ]
 
     def on_body(self, data: bytes) -> None:
@@ -366,7 +379,7 @@ class Exchange:
         self._status = answer.status
         close = not request.keep_alive or not request.complete or self._context.draining()
         self._downstream.write(
-            encode(answer, request_id=self._trace.request_id.decode(), close=close, head_only=self.asks_head)
+            encode(answer, request_id=self._request_id.decode(), close=close, head_only=self.asks_head)
         )
         self._settle(answer.status)
         self._downstream.exchange_done(close=close)
@@ -411,7 +424,7 @@ class Exchange:
     def _log(self, status: int, slot: str, seconds: float) -> None:
         log.info(
             "request",
-            request_id=self._trace.request_id.decode(),
+            request_id=self._request_id.decode(),
             method=self.request.method.decode(),
             route=self.route.pattern if self.route else "",
             status=status,
@@ -425,13 +438,10 @@ class Exchange:
         if self._endpoint is not None:
             self._endpoint.outcomes[outcome] += 1
 
-    def _patience(self, route: Route) -> float:
-        """Seconds from the start: for a whole request the route's, for one with body to come the next piece's."""
-        return route.timeout if self.request.complete else self._context.settings.stall_seconds
-
     def _check_body_limit(self, route: Route) -> None:
         if self.request.received > route.max_body or (self.request.length or 0) > route.max_body:
             raise TooLarge(f"The body of {route.method} {route.pattern} may have {route.max_body} bytes.")
 
 
-_DEADLINE: Final = headers.DEADLINE.encode()
+_DEADLINE: Final = headers.DEADLINE.encode() + b": "
+_NONE_TRIED: Final[frozenset[str]] = frozenset()

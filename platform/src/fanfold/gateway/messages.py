@@ -8,10 +8,13 @@ from __future__ import annotations
 import re
 from enum import Enum
 from http import HTTPStatus
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from fanfold.contracts import headers
 from fanfold.kit.errors import BadRequest, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAX_HEAD: Final = 32 << 10
 """Bytes of a request's header section (nginx: 4 x 8 KiB)."""
@@ -102,25 +105,34 @@ def _response_rule(name: bytes) -> Rule:
 
 
 class HeaderRules:
-    """Remembers lower-case name and rule of each spelling of a header name."""
+    """Remembers what becomes of each spelling of a header name.
+
+    Attributes:
+        passed: For names that are passed on and no more, the beginning of their line: ``b"accept: "``.
+    """
 
     _LIMIT: Final = 1_024
 
-    def __init__(self, kind: str) -> None:
-        self._decide = {"request": _request_rule, "response": _response_rule}[kind]
-        self.known: dict[bytes, tuple[bytes, Rule]] = {}
+    def __init__(self, decide: Callable[[bytes], Rule]) -> None:
+        self._decide = decide
+        self._rules: dict[bytes, tuple[bytes, Rule]] = {}
+        self.passed: dict[bytes, bytes] = {}
 
-    def learn(self, name: bytes) -> tuple[bytes, Rule]:
-        """The rule of a spelling not met before."""
-        lower = name.lower()
-        rule = (lower, self._decide(lower))
-        if len(self.known) < self._LIMIT:
-            self.known[name] = rule
-        return rule
+    def of(self, name: bytes) -> tuple[bytes, Rule]:
+        """Lower-case name and rule."""
+        known = self._rules.get(name)
+        if known is None:
+            lower = name.lower()
+            known = (lower, self._decide(lower))
+            if len(self._rules) < self._LIMIT:
+                self._rules[name] = known
+                if known[1] is Rule.PASS:
+                    self.passed[name] = lower + b": "
+        return known
 
 
-REQUEST_RULES: Final = HeaderRules("request")
-RESPONSE_RULES: Final = HeaderRules("response")
+REQUEST_RULES: Final = HeaderRules(_request_rule)
+RESPONSE_RULES: Final = HeaderRules(_response_rule)
 
 
 class Request:
@@ -170,8 +182,7 @@ class Request:
     @property
     def path(self) -> bytes:
         """The target without its query."""
-        target = self.target
-        return target if b"?" not in target else target[: target.index(b"?")]
+        return self.target.partition(b"?")[0]
 
     def add_header(self, name: bytes, value: bytes) -> None:
         """Apply the rule of one header.
@@ -179,19 +190,16 @@ class Request:
         Raises:
             BadRequest: A header that may come once came twice.
         """
-        lower, rule = REQUEST_RULES.known.get(name) or REQUEST_RULES.learn(name)
-        if rule is not Rule.PASS:
-            if rule is Rule.DROP:
-                return
+        lower, rule = REQUEST_RULES.of(name)
+        if rule is Rule.NOTE or rule is Rule.NOTE_AND_PASS:
             earlier = self.noted.get(lower)
             if earlier is not None:
                 if lower not in _LISTS:
                     raise BadRequest(f"The header {lower.decode()} came twice.")
                 value = earlier + b", " + value
             self.noted[lower] = value
-            if rule is Rule.NOTE:
-                return
-        self.lines.append(b"%b: %b\r\n" % (lower, value))
+        if rule is Rule.PASS or rule is Rule.NOTE_AND_PASS:
+            self.lines.append(b"%b: %b\r\n" % (lower, value))
 
     def check_size(self) -> None:
         """Hold a head that came in several pieces to the limit; one that came in one is below it anyway.
@@ -214,12 +222,17 @@ class Request:
             if not self.version_1_0:
                 raise BadRequest("A request needs exactly one Host header (RFC 9112, section 3.2).")
             self.lines.append(b"host: fanfold\r\n")
-        self._check_target()
+        target = self.target
+        if target[0] != _SLASH or len(target) > MAX_TARGET or b"#" in target:
+            self._check_target()
         if len(self.lines) + len(noted) > MAX_HEADERS:
             raise HeadTooLarge(f"A request may have {MAX_HEADERS} headers.")
-        length = noted.get(b"content-length")
-        if length is not None:
-            self.length = int(length)
+        if len(noted) > 2 or b"authorization" not in noted:
+            self._check_noted(noted)
+
+    def _check_noted(self, noted: dict[bytes, bytes]) -> None:
+        if b"content-length" in noted:
+            self.length = int(noted[b"content-length"])
         if b"transfer-encoding" in noted:
             self._check_coding(noted[b"transfer-encoding"])
         if b"expect" in noted:
@@ -274,6 +287,7 @@ class Request:
             self.lines = [line for line in self.lines if line[: line.index(b":")] not in nominated]
 
 
+_SLASH: Final = ord("/")
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?#@]+)([/?][^#]*|)", re.IGNORECASE)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from binascii import hexlify
 from typing import Final
 
 from fanfold.contracts import headers
@@ -14,26 +15,29 @@ _bits = random.SystemRandom().getrandbits
 _random = random.Random(_bits(128))  # noqa: S311 - ids must differ, not be secret
 
 
-class Trace:
+def trace(noted: dict[bytes, bytes]) -> tuple[bytes, tuple[bytes, ...]]:
     """Ids of one request.
 
-    Attributes:
-        request_id: The client's own when it is well-formed, else the trace id.
-        lines: Headers for the service: request id and traceparent, with a span id of this hop.
+    Returns:
+        The request id (the client's own when it is well-formed, else the trace id), and the pieces of two header lines
+        for the service: request id and traceparent, with a span id of this hop.
     """
-
-    __slots__ = ("lines", "request_id")
-
-    def __init__(self, noted: dict[bytes, bytes]) -> None:
-        made = b"%048x" % _random.getrandbits(192)
-        trace, span, flags = made[:32], made[32:], b"00"
+    made = hexlify(_random.getrandbits(192).to_bytes(24, "big"))
+    trace_id, span_id, flags = made[:32], made[32:], b"00"
+    request_id = trace_id
+    if len(noted) > _COMMON_NOTED:
         given = noted.get(_TRACEPARENT_NAME)
         if given is not None and (found := _TRACEPARENT.fullmatch(given)):
-            trace, flags = found.groups()
+            trace_id, flags = found.groups()
         wanted = noted.get(_REQUEST_ID_NAME)
-        self.request_id = wanted if wanted is not None and _REQUEST_ID.fullmatch(wanted) else trace
-        self.lines = b"x-request-id: %b\r\ntraceparent: 00-%b-%b-%b\r\n" % (self.request_id, trace, span, flags)
+        request_id = wanted if wanted is not None and _REQUEST_ID.fullmatch(wanted) else trace_id
+    lines = (_REQUEST_ID_BEGIN, request_id, _TRACEPARENT_BEGIN, trace_id, b"-", span_id, b"-", flags, b"\r\n")
+    return request_id, lines
 
 
+_COMMON_NOTED: Final = 1
+"""Every request has a Host; one with more may bring ids."""
+_REQUEST_ID_BEGIN: Final = b"x-request-id: "
+_TRACEPARENT_BEGIN: Final = b"\r\ntraceparent: 00-"
 _TRACEPARENT_NAME: Final = headers.TRACEPARENT.encode()
 _REQUEST_ID_NAME: Final = headers.REQUEST_ID.encode()

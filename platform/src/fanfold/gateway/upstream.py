@@ -12,6 +12,8 @@ from fanfold.gateway.messages import RESPONSE_RULES, Rule
 from fanfold.kit.logging import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
     from fanfold.gateway.settings import GatewaySettings
 
 log = get_logger(__name__)
@@ -22,18 +24,7 @@ word would cost each of its users a whole connection timeout."""
 MAX_ANSWER_HEAD: Final = 64 << 10
 _BODILESS: Final = frozenset((204, 304))
 _SWITCHING_PROTOCOLS: Final = 101
-
-
-class AnswerHead:
-    """Status and headers of an answer, without what concerns one hop only."""
-
-    __slots__ = ("chunked", "length", "lines", "status")
-
-    def __init__(self, status: int, lines: list[bytes], noted: dict[bytes, bytes]) -> None:
-        self.status = status
-        self.lines = lines
-        self.length = noted.get(b"content-length")
-        self.chunked = b"transfer-encoding" in noted
+_passed_prefix = RESPONSE_RULES.passed.get
 
 
 class Answered(Protocol):
@@ -43,11 +34,11 @@ class Answered(Protocol):
     def asks_head(self) -> bool:
         """The request was HEAD: its answer has no body whatever its headers say."""
 
-    def on_interim(self, head: AnswerHead) -> None:
+    def on_interim(self, status: int, lines: list[bytes]) -> None:
         """A 1xx."""
 
-    def on_head(self, head: AnswerHead) -> None:
-        """Status and headers."""
+    def on_head(self, status: int, lines: list[bytes], length: bytes | None) -> None:
+        """Status, headers that go on, and Content-Length unless the body is framed otherwise."""
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""
@@ -72,13 +63,14 @@ class UpstreamConnection(asyncio.Protocol):
         "_answered",
         "_ended",
         "_endpoint",
-        "_head",
         "_head_bytes",
+        "_in_body",
         "_lines",
         "_noted",
         "_parser",
         "_reusable",
         "_transport",
+        "_until_close",
         "closed",
         "idle_since",
     )
@@ -90,7 +82,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._answered: Answered | None = None
         self._lines: list[bytes] = []
         self._noted: dict[bytes, bytes] = {}
-        self._head: AnswerHead | None = None
+        self._in_body = False
+        self._until_close = False
         self._head_bytes = 0
         self._ended = False
         self._reusable = False
@@ -102,7 +95,7 @@ class UpstreamConnection(asyncio.Protocol):
     def send(self, answered: Answered, data: bytes) -> None:
         """Begin a request. Its answer goes to ``answered``."""
         self._answered = answered
-        self._head = None
+        self._in_body = False
         self._ended = False
         self._head_bytes = 0
         self.write(data)
@@ -160,7 +153,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._ended:
             self._finish(answered)
             return
-        if self._head is None:
+        if not self._in_body:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_ANSWER_HEAD:
                 self._lose(f"the head of the answer is over {MAX_ANSWER_HEAD} bytes")
@@ -177,8 +170,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._endpoint.forget(self)
             return
         self._answered = None
-        head = self._head
-        if exc is None and head is not None and head.length is None and not head.chunked:
+        if exc is None and self._in_body and self._until_close:
             answered.on_end()  # a body without length ends with the connection (RFC 9112, section 6.3, item 8)
         else:
             answered.on_lost(f"the connection broke: {exc or 'closed by the service'}")
@@ -195,38 +187,41 @@ class UpstreamConnection(asyncio.Protocol):
 
     # httptools' side.
 
-    def on_message_begin(self) -> None:
-        """Part of httptools' protocol."""
-        if self._ended:
-            raise ValueError("a second answer came to one request")
-        self._lines = []
-        self._noted = {}
-
     def on_header(self, name: bytes, value: bytes) -> None:
         """Part of httptools' protocol."""
-        if self._head is not None:
+        if self._in_body:
             return  # trailers: we told nobody that we take them
-        lower, rule = RESPONSE_RULES.known.get(name) or RESPONSE_RULES.learn(name)
-        if rule is Rule.PASS:
-            self._lines.append(b"%b: %b\r\n" % (lower, value))
-        elif rule is Rule.NOTE:
+        prefix = _passed_prefix(name)
+        if prefix is not None:
+            self._lines.append(prefix + value + b"\r\n")
+            return
+        lower, rule = RESPONSE_RULES.of(name)
+        if rule is Rule.NOTE:
             self._noted[lower] = value
+        elif rule is Rule.PASS:
+            self._lines.append(b"%b: %b\r\n" % (lower, value))
 
     def on_headers_complete(self) -> None:
         """Part of httptools' protocol."""
         answered = self._answered
         if answered is None or self._ended:
-            return
-        head = AnswerHead(self._parser.get_status_code(), self._lines, self._noted)
-        if head.status < 200:
-            if head.status == _SWITCHING_PROTOCOLS:
+            raise ValueError("a second answer came to one request")
+        status = self._parser.get_status_code()
+        lines, noted, self._lines, self._noted = self._lines, self._noted, [], {}
+        if status < 200:
+            if status == _SWITCHING_PROTOCOLS:
                 raise ValueError("101 was not asked for")
-            answered.on_interim(head)
+            answered.on_interim(status, lines)
             return
-        self._head = head
-        answered.on_head(head)
-        if answered.asks_head or head.status in _BODILESS:
+        self._in_body = True
+        length = noted.get(b"content-length")
+        chunked = b"transfer-encoding" in noted
+        self._until_close = length is None and not chunked
+        answered.on_head(status, lines, None if chunked else length)
+        if answered.asks_head or status in _BODILESS:
             self._end()
+            if chunked or length not in (None, b"0"):
+                self._parser = httptools.HttpResponseParser(self)  # the old one waits for a body that never comes
 
     def on_body(self, data: bytes) -> None:
         """Part of httptools' protocol."""
@@ -237,7 +232,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Part of httptools' protocol."""
-        if self._head is not None and not self._ended:
+        if self._in_body and not self._ended:
             self._end()
 
     def _end(self) -> None:
@@ -247,10 +242,6 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _finish(self, answered: Answered) -> None:
         self._answered = None
-        head = self._head
-        assert head is not None
-        if (answered.asks_head or head.status in _BODILESS) and (head.length not in (None, b"0") or head.chunked):
-            self._parser = httptools.HttpResponseParser(self)  # the old one waits for a body that never comes
         if self._reusable and not self.closed:
             self._endpoint.release(self)
         else:
@@ -310,7 +301,7 @@ class Endpoint:
         """``host:port``."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
-    def open_to(self, tried: set[str]) -> bool:
+    def open_to(self, tried: AbstractSet[str]) -> bool:
         """Whether a request that failed on the slots ``tried`` may come here."""
         return self.reachable and not self.full and self.slot not in tried
 
