@@ -383,3 +383,16 @@ async def test_a_total_is_counted_once_however_many_ask_and_again_when_it_is_old
     assert await totals.get(star) == 2
     clock[0] += 0.2
     assert await totals.get(star) == 3
+
+
+async def test_the_feed_service_itself_confirms_an_unfollow(house: House, alone: httpx.AsyncClient, join: Join) -> None:
+    await house.start("feed")
+    ada, bob = await join(), await join()
+    feed, celebrities = keys.feed(ada), keys.celebrities(ada)
+    await house.redis.zadd(feed, {keys.COMPLETE: 1})
+    await house.redis.set(celebrities, b"")
+    assert (await alone.put(to(bob), headers=house.as_user(ada))).status_code == 204
+    assert not await house.redis.exists(feed)
+    await house.redis.zadd(feed, {keys.COMPLETE: 1})
+    assert (await alone.delete(to(bob), headers=house.as_user(ada))).status_code == 204
+    assert not await house.redis.exists(feed)

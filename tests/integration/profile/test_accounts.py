@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import httpx
 import msgspec
 import pytest
+from PIL import Image
 
 from fanfold.contracts import events, internal, keys
 from fanfold.contracts.blobs import UserBlob
@@ -277,3 +279,56 @@ async def test_choosing_a_picture_without_the_image_service_changes_nothing(
     assert chosen.status_code == 503
     assert chosen.headers["retry-after"]
     assert (await profile.get("/v1/users/me", headers=person.headers)).json()["picture_url"] is None
+
+
+@pytest.fixture
+async def images(house: House, bucket: str) -> httpx.AsyncClient:
+    return await house.start("image")
+
+
+async def upload(images: httpx.AsyncClient, headers: dict[str, str], colour: str = "teal") -> str:
+    file = io.BytesIO()
+    Image.new("RGB", (700, 500), colour).save(file, "JPEG")
+    answer = await images.post("/v1/images", files={"file": ("me.jpg", file.getvalue())}, headers=headers)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+async def picture_url(profile: httpx.AsyncClient, headers: dict[str, str]) -> str | None:
+    url: str | None = (await profile.get("/v1/users/me", headers=headers)).json()["picture_url"]
+    return url
+
+
+async def test_a_picture_shows_when_its_variants_are_made_and_readers_see_it(
+    house: House, profile: httpx.AsyncClient, images: httpx.AsyncClient, join: Join
+) -> None:
+    person = await join()
+    image_id = await upload(images, person.headers)
+    chosen = await profile.put("/v1/users/me/picture", json={"image_id": image_id}, headers=person.headers)
+    assert (chosen.status_code, chosen.json()["picture_url"]) == (200, None)
+    await house.start("image-worker")
+
+    async def shown() -> bool:
+        return await picture_url(profile, person.headers) is not None
+
+    await eventually(shown, wanted=True, seconds=30)
+    url = await picture_url(profile, person.headers)
+    served = await images.get(str(url), headers=house.anonymous())
+    assert (served.status_code, served.headers["content-type"]) == (200, "image/jpeg")
+    users = Users(house.runtimes["profile"].valkey, house.peers, "/v1/media")
+    assert (await users.authors([UUID(person.id)]))[UUID(person.id)].picture_url == url
+    assert (await profile.delete("/v1/users/me/picture", headers=person.headers)).status_code == 204
+    assert await picture_url(profile, person.headers) is None
+    again = await profile.put("/v1/users/me/picture", json={"image_id": image_id}, headers=person.headers)
+    assert again.json()["picture_url"] == url
+
+
+async def test_nobody_takes_another_users_image_as_picture(
+    profile: httpx.AsyncClient, images: httpx.AsyncClient, join: Join
+) -> None:
+    owner, thief = await join(), await join()
+    image_id = await upload(images, owner.headers, "red")
+    for body in ({"image_id": image_id}, {"image_id": str(new_id())}):
+        answer = await profile.put("/v1/users/me/picture", json=body, headers=thief.headers)
+        assert answer.status_code == 422
+    assert await picture_url(profile, thief.headers) is None
