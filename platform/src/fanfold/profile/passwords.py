@@ -39,13 +39,14 @@ def check(password: str, username: str) -> None:
     """Refuse passwords that guessing finds first.
 
     Raises:
-        Unprocessable: Too short, too long, among the most used, of too few different characters, or the username.
+        Unprocessable: Too short, too long, among the most used, of too few different characters, or the username with
+            no more than its own length added.
     """
     if not MIN_LENGTH <= len(password) <= MAX_LENGTH:
         raise _weak(f"must have {MIN_LENGTH} to {MAX_LENGTH} characters")
     lowered = password.lower()
-    if username in lowered:
-        raise _weak("must not contain the username")
+    if username in lowered and len(lowered) <= 2 * len(username):
+        raise _weak("must not be the username with little added")
     if len(set(lowered)) < FEWEST_DIFFERENT or lowered in weak_passwords():
         raise _weak("is among the first that are guessed; take another")
 
