@@ -167,20 +167,26 @@ def test_kubectl_scale_reaches_the_deployment(kube: Any, namespace: str, eventua
 def test_the_ring_follows_replicas_and_a_rollout_moves_no_slot(
     kube: Any, namespace: str, eventually: Any, snapshot: Callable[[], Snapshot]
 ) -> None:
+    eventually(lambda: len(snapshot().services["feed"]) == 2)
     before = snapshot()
-    assert [slot.slot for slot in before.services["feed"]] == ["feed-0", "feed-1"]
     addresses = {slot.address for slot in before.services["feed"]}
+    seen = set()
+
+    def replaced() -> bool:
+        now = snapshot().services["feed"]
+        seen.add(tuple(slot.slot for slot in now if slot.state == "active"))
+        return not addresses & {slot.address for slot in now}
+
     restart = {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "now"}}}
     kube.patch("Deployment", namespace, "demo-feed", {"spec": {"template": restart}})
-    eventually(lambda: not addresses & {slot.address for slot in snapshot().services["feed"]}, 60)
+    eventually(replaced, 60)
+    assert seen == {("feed-0", "feed-1")}, "at no moment did a key move"
     after = snapshot()
-    assert [slot.slot for slot in after.services["feed"]] == ["feed-0", "feed-1"]
     assert after.epoch > before.epoch
     assert [slot for name in before.services for slot in before.services[name] if name != "feed"] == [
         slot for name in after.services for slot in after.services[name] if name != "feed"
     ]
-    ring = kube.get("HashRing", namespace, "demo")["status"]
-    assert ring["epoch"] == after.epoch
+    eventually(lambda: kube.get("HashRing", namespace, "demo")["status"]["epoch"] == snapshot().epoch)
     eventually(lambda: kube.get("HashRing", namespace, "demo")["status"]["acked"] == "2/2")
 
 

@@ -215,6 +215,25 @@ def test_another_version_makes_another_job_and_keeps_services_until_it_is_done(
     assert [one["metadata"]["name"] for one in plan.delete] == [old_job]
 
 
+def test_an_upgrade_is_progress_not_a_loss_of_readiness(
+    fresh: Callable[..., Stages], resource: Callable[..., Manifest]
+) -> None:
+    stages = serving(migrated(store_ready(fresh())))
+    ready = summary.status(stages, None)
+    assert conditions(ready)["Ready"] == ("True", "Ready")
+    newer = resource("Platform", spec={"version": "0.2.0"}, metadata={"generation": 2}, status=ready)
+    stages = Stages(replace(stages.view, resource=newer), stages.images)
+    stages = with_children(stages, stages.job)
+    told = conditions(summary.status(stages, None))
+    assert told["Ready"] == ("True", "Ready")
+    assert told["Progressing"] == ("True", "Migrating")
+    assert told["Degraded"] == ("False", "AsExpected")
+    failed = {"type": "Failed", "status": "True", "message": "boom", "lastTransitionTime": "2026-01-02T03:04:00Z"}
+    told = conditions(summary.status(with_children(stages, {**stages.job, "status": {"conditions": [failed]}}), None))
+    assert told["Ready"] == ("True", "Ready"), "the old version serves"
+    assert told["Degraded"] == ("True", "Failed")
+
+
 def test_the_same_view_gives_the_same_plan(fresh: Callable[..., Stages]) -> None:
     stages = serving(migrated(store_ready(fresh())))
     assert platform.plan(stages) == platform.plan(Stages(stages.view, stages.images))

@@ -138,7 +138,7 @@ class Stages:
         kind, waiting = "ServicesReady", []
         for component in COMPONENTS:
             service = self.view.child("PlatformService", meta.child_name(self.view.name, component.name))
-            if not _current_and_ready(service):
+            if not is_true(service, "Ready"):
                 waiting.append(f"{component.name} ({(service or {}).get('status', {}).get('ready', 'not made yet')})")
         if not waiting:
             return Condition(kind, status=True, reason="Available", message="every service has enough replicas")
@@ -264,14 +264,6 @@ def _service(stages: Stages, component: Component, version: str, image: str) -> 
         exposure=spec.gateway.exposure if entry else None,
         snapshot=meta.snapshot_name(view.name) if entry else None,
         grace_seconds=environment.GRACE_SECONDS,
-    )
-
-
-def _current_and_ready(service: Manifest | None) -> bool:
-    return (
-        service is not None
-        and is_true(service, "Ready")
-        and service.get("status", {}).get("observedGeneration") == service["metadata"]["generation"]
     )
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from fanfold.contracts.components import ADMIN_PORT
 from fanfold.contracts.resources import HashRingSpec, PlatformServiceSpec, parse
-from fanfold_operator.conditions import Condition, merge, timestamp
+from fanfold_operator.conditions import Condition, is_true, merge, timestamp
 from fanfold_operator.kinds import CONFIG_MAP
 from fanfold_operator.planning.service import wanted
 from fanfold_operator.resources import meta
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from fanfold_operator.kinds import Manifest
 
-GATEWAY = "gateway"
+GATEWAY: Final = "gateway"
+PROPAGATION_SECONDS: Final = 10.0
+"""A change that not every gateway used after so long is a fault; before that it is on its way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +38,20 @@ class RingView:
 
 @dataclass(frozen=True, slots=True)
 class Acks:
-    """Which gateways use an epoch. `seconds`: from its write until all did, once they did."""
+    """Which gateways use an epoch.
+
+    Attributes:
+        epoch: The epoch.
+        gateways: How many gateways there are.
+        acked: How many use it.
+        waiting: Seconds since the epoch or the gateways changed.
+        seconds: From its write until all used it, once they did.
+    """
 
     epoch: int = 0
     gateways: int = 0
     acked: int = 0
+    waiting: float = 0.0
     seconds: float | None = None
 
 
@@ -95,7 +106,10 @@ def status(view: RingView, ring: Ring, acks: Acks) -> dict[str, Any]:
         "gateways": acks.gateways,
         "acked": f"{acks.acked}/{acks.gateways}",
         "conditions": merge(
-            before.get("conditions", ()), [_ready(members), _synced(snapshot.epoch, acks)], generation, view.now
+            before.get("conditions", ()),
+            [_ready(members), _synced(snapshot.epoch, acks, was_synced=is_true(view.resource, "Synced"))],
+            generation,
+            view.now,
         ),
     }
     same = before.get("epoch") == snapshot.epoch
@@ -114,10 +128,12 @@ def _ready(members: dict[str, int]) -> Condition:
     return Condition("Ready", status=True, reason="Complete", message="every routed service has members")
 
 
-def _synced(epoch: int, acks: Acks) -> Condition:
+def _synced(epoch: int, acks: Acks, *, was_synced: bool) -> Condition:
     if acks.epoch == epoch and acks.gateways and acks.acked == acks.gateways:
         return Condition("Synced", status=True, reason="AllAcked", message=f"every gateway uses epoch {epoch}")
     if not acks.gateways:
         return Condition("Synced", status=False, reason="NoGateway", message="no gateway is ready yet")
     message = f"{acks.acked} of {acks.gateways} gateways use epoch {epoch}"
+    if was_synced and acks.waiting < PROPAGATION_SECONDS:
+        return Condition("Synced", status=True, reason="Propagating", message=message)
     return Condition("Synced", status=False, reason="Waiting", message=message)

@@ -69,18 +69,22 @@ def _serving_version(services: dict[str, Manifest]) -> str | None:
 
 
 def _summary(stages: Stages, stage_list: list[Condition]) -> list[Condition]:
-    missing = [one for one in stage_list if not one.status]
+    # An upgrade's migrations do not keep the old version from serving.
+    needed = [one for one in stage_list if one is not stages.migrations or not stages.services.status]
+    missing = [one for one in needed if not one.status]
     if missing:
         first = missing[0]
         ready = Condition("Ready", status=False, reason=first.reason, message=f"{first.type}: {first.message}")
     else:
         ready = Condition("Ready", status=True, reason="Ready", message="clients can be served")
-    degraded = _degraded(stages, missing)
+    degraded = _degraded(stages, stage_list, missing)
     rolling = [
         name for name, service in _services(stages).items() if is_true(service, "Progressing") and not degraded.status
     ]
     if missing and not degraded.status:
         progressing = Condition("Progressing", status=True, reason=ready.reason, message=ready.message)
+    elif stages.migrations.reason == "Migrating":
+        progressing = Condition("Progressing", status=True, reason="Migrating", message=stages.migrations.message)
     elif rolling:
         progressing = Condition(
             "Progressing", status=True, reason="RollingOut", message=f"rolling: {', '.join(rolling)}"
@@ -90,9 +94,9 @@ def _summary(stages: Stages, stage_list: list[Condition]) -> list[Condition]:
     return [ready, progressing, degraded]
 
 
-def _degraded(stages: Stages, missing: list[Condition]) -> Condition:
+def _degraded(stages: Stages, stage_list: list[Condition], missing: list[Condition]) -> Condition:
     """Failed steps, stalled rollouts, and whatever was ready before and is not now."""
-    failed = [f"{one.type}: {one.message}" for one in missing if one.reason in _FAILURES]
+    failed = [f"{one.type}: {one.message}" for one in stage_list if one.reason in _FAILURES]
     for name, service in _services(stages).items():
         stalled = find(service, "Degraded")
         if stalled and stalled["status"] == "True":

@@ -34,7 +34,8 @@ class _Pursuit:
         self.task: asyncio.Task[None] | None = None
 
     def acks(self) -> Acks:
-        return Acks(self.epoch, len(self.gateways), len(self.acked), self.seconds)
+        waiting = asyncio.get_running_loop().time() - self.started
+        return Acks(self.epoch, len(self.gateways), len(self.acked), waiting, self.seconds)
 
 
 class Gateways:
