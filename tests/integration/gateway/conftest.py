@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 import httpx
@@ -170,8 +169,9 @@ class Rig:
             self.seen.append(request)
             if self.before_listing is not None:
                 await self.before_listing()
-            after = parse_qs(urlsplit(str(request.url)).query).get("after", [""])[0]
-            return {"items": [one for one in reversed(self.missed) if one["id"] > after], "next_cursor": None}
+            after = request.query_params["after"]
+            limit = int(request.query_params["limit"])
+            return {"items": [one for one in self.missed if one["id"] > after][:limit], "next_cursor": None}
 
         @app.api_route("/{path:path}", methods=["GET", "POST", "PUT"])
         async def _(request: Request) -> dict[str, Any]:

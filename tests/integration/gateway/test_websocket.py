@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
 
-from fanfold.contracts import headers, keys
+from fanfold.contracts import headers, keys, live
 from fanfold.contracts.ids import new_id
 
 if TYPE_CHECKING:
@@ -65,6 +65,32 @@ async def test_a_client_that_was_away_gets_what_it_missed_in_order_and_once(rig:
     assert asked.headers[headers.IDENTITY].startswith(f"v1.user:{rig.user}:{rig.session}.")
     await rig.publish(last := new_id())
     assert (await socket.message())["id"] == str(last)
+
+
+async def test_several_pages_of_missed_notifications_come_whole_and_in_order(rig: Rig) -> None:
+    ids = [new_id() for _ in range(251)]
+    rig.missed = [{"id": str(one)} for one in ids]
+    await rig.start()
+    socket = await rig.socket(f"?cursor={ids[0]}")
+    assert [(await socket.message())["id"] for _ in range(250)] == [str(one) for one in ids[1:]]
+
+
+async def test_a_client_that_missed_too_much_reads_the_list_first(rig: Rig) -> None:
+    ids = [new_id() for _ in range(502)]
+    rig.missed = [{"id": str(one)} for one in ids]
+    await rig.start()
+    socket = await rig.socket(f"?cursor={ids[0]}")
+    code, reason = await socket.closed()
+    assert code == 1013
+    assert "GET /v1/notifications" in reason
+
+
+async def test_a_message_that_is_no_notification_is_passed_on(rig: Rig) -> None:
+    await rig.start()
+    socket = await rig.open()
+    for _ in range(2):
+        await rig.redis.publish(keys.notifications(rig.user), live.poll(10))
+        assert await socket.message() == {"kind": "poll", "interval": 10}
 
 
 async def test_when_what_was_missed_cannot_be_read_the_client_comes_again(rig: Rig) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SUBPROTOCOL: Final = "fanfold.v1"
 _BEARER: Final = "bearer."
 _KEY: Final = re.compile(rb"[A-Za-z0-9+/]{21}[AQgw]==")
-_CURSOR: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class UpgradeRequired(Problem):
@@ -62,7 +62,7 @@ class Handshake:
         ]
         principal = self._tokens.principal(_authorization(request, offered, query), request.started)
         cursor = query.get("cursor", "")
-        if cursor and not _CURSOR.fullmatch(cursor):
+        if cursor and not _UUID.fullmatch(cursor):
             raise BadRequest("The cursor is the id of the last notification you saw.")
         assert principal.identity.user_id is not None
         channel = notifications(principal.identity.user_id)

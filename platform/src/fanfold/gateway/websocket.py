@@ -262,7 +262,10 @@ class Session(asyncio.Protocol):
             missed = await self._hub.catch_up(self.principal, self._cursor)
         except Exception as error:  # noqa: BLE001 - whatever keeps the service from answering, the client comes again
             log.warning("catch_up_failed", error=repr(error))
-            self.close(TRY_AGAIN_LATER, "what you missed cannot be read now; connect again with your cursor")
+            self.close(
+                TRY_AGAIN_LATER,
+                "what you missed cannot be sent; read GET /v1/notifications, then connect with its newest id as cursor",
+            )
             return
         self._catching_up = None
         for payload in missed:
