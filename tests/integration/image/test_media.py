@@ -20,6 +20,7 @@ from fanfold.image import repository
 from fanfold.image.models import variant_name
 from fanfold.image.pictures import render
 from fanfold.image.processes import ChildError, Processes
+from fanfold.image.rendering import Renderer
 from fanfold.kit.objects import ObjectStore, ObjectStoreError
 
 if TYPE_CHECKING:
@@ -225,7 +226,9 @@ async def test_a_picture_of_a_crashed_worker_is_taken_over(
     assert (await room.settled(uploaded["id"]))["status"] == "ready"
 
 
-async def test_a_message_delivered_twice_makes_no_second_event(room: Room, house: Any, ready: dict[str, Any]) -> None:
+async def test_a_message_delivered_twice_makes_no_variant_again(room: Room, house: Any, ready: dict[str, Any]) -> None:
+    variants = [key for key in await room.left_behind() if key.startswith("media/")]
+    await room.objects.delete(variants)
     event = ImageStored(image_id=UUID(ready["id"]), owner_id=room.user)
     stream = keys.stream(event.topic, event.partition)
     await house.redis.xadd(stream, {b"event": events.encode(event), b"request_id": b""})
@@ -234,9 +237,29 @@ async def test_a_message_delivered_twice_makes_no_second_event(room: Room, house
             await asyncio.sleep(0.02)
         while (await house.redis.xpending(stream, "image-worker"))["pending"]:
             await asyncio.sleep(0.02)
-    async with house.runtimes["image"].database.reading() as session:
-        waiting = await session.exec(text("SELECT count(*) FROM image.outbox"))
+    assert not set(variants) & set(await room.left_behind())
+
+
+async def test_two_workers_with_one_picture_tell_of_it_once(
+    room: Room, house: Any, database: Any, photo: Find, tmp_path: Path
+) -> None:
+    image_id = UUID((await room.upload(photo("coffee"))).json()["id"])
+    settings = house.runtimes["image"].settings
+    processes = Processes(2, 400 << 20, 20)
+    renderer = Renderer(settings=settings, database=database, store=room.objects, processes=processes)
+    await asyncio.gather(renderer.make(image_id), renderer.make(image_id))
+    await processes.close()
+    assert (await room.image(str(image_id)))["status"] == "ready"
+    async with database.reading() as session:
+        waiting = await session.exec(text("SELECT count(*) FROM image.outbox WHERE topic = 'images'"))
         assert int(waiting.scalar_one()) + len(await published(house.redis, "images")) == 1
+
+
+async def test_the_store_itself_says_that_variants_never_change(room: Room, ready: dict[str, Any]) -> None:
+    for key in await room.left_behind():
+        stored = room.objects._client.stat_object("fanfold", key)
+        expected = "public, max-age=31536000, immutable" if key.startswith("media/") else None
+        assert (stored.metadata or {}).get("cache-control") == expected
 
 
 def _only_render(replacement: Any) -> Any:

@@ -167,6 +167,12 @@ async def test_a_file_over_the_limit_is_refused_while_it_comes(room: Room) -> No
 
 
 @pytest.mark.usefixtures("nothing_stays")
+async def test_the_limit_of_a_file_is_exact(room: Room) -> None:
+    await refused(await room.upload(bytes((4 << 20) + 1)), 413, "too-large")
+    await refused(await room.upload(bytes(4 << 20)), 415, "unsupported-media")
+
+
+@pytest.mark.usefixtures("nothing_stays")
 async def test_a_form_without_the_file_or_with_two_is_refused(room: Room, photo: Find) -> None:
     data = photo("coffee").read_bytes()
     await refused(await room.upload(data, field="picture"), 422, "unprocessable")

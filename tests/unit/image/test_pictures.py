@@ -294,9 +294,16 @@ def test_what_is_appended_to_a_picture_does_not_reach_its_variants(photo: Find, 
         assert b"script" not in (tmp_path / variant.name).read_bytes()
 
 
-def test_a_file_is_decoded_as_what_it_begins_with_and_as_nothing_else(tmp_path: Path) -> None:
-    # A GIF header in front of a TIFF: with all decoders allowed, one might take what another refused.
-    path = written(tmp_path, b"GIF89a" + b"II*\0" + bytes(100))
+def test_a_file_is_decoded_as_what_it_is_taken_for_and_as_nothing_else(
+    tmp_path: Path, encoded: Callable[..., bytes]
+) -> None:
+    # A good BMP that has an AVIF's marks where BMP readers do not look: no decoder but AVIF's may see it.
+    polyglot = bytearray(encoded(Image.new("RGB", (20, 20), "red"), "BMP"))
+    polyglot[4:8], polyglot[38:42] = b"ftyp", b"avif"
+    path = written(tmp_path, bytes(polyglot))
+    with Image.open(path) as picture:
+        assert picture.format == "BMP"
+    assert sniff(bytes(polyglot[:64])) == "AVIF"
     assert refusal(path).kind == "damaged-image"
 
 
