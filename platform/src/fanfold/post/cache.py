@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from uuid import UUID
 
-    from fanfold.kit.valkey import Argument, Valkey
+    from fanfold.kit.valkey import Valkey
     from fanfold.post.repository import Stored
 
 TOMBSTONE_SECONDS: Final = 24 * 3600
@@ -23,14 +24,11 @@ TOMBSTONE_SECONDS: Final = 24 * 3600
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(PostBlob)
 
-_VERSION = PostBlob.__struct_fields__.index("version") + 1  # Lua counts from 1
-
-# KEYS: the post's. ARGV: blob, its version, seconds to live.
-_PUT = Script(f"""
+# KEYS: the post's. ARGV: what must be there (empty: nothing), the blob, seconds to live. Tombstones are never passed.
+_SWAP = Script("""
 local old = redis.call('GET', KEYS[1])
-if old == '' then return 0 end
-if old and (cmsgpack.unpack(old)[{_VERSION}] or 0) > tonumber(ARGV[2]) then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[3])
+if old == '' or (old or '') ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
 return 1
 """)
 
@@ -72,9 +70,15 @@ class PostCache:
 
     async def put(self, blobs: Sequence[PostBlob]) -> None:
         """Write posts that changed, unless something newer is there."""
-        for blob in blobs:
-            arguments: list[Argument] = [_encoder.encode(blob), blob.version, self._seconds]
-            await self._valkey.script(_PUT, [keys.POST + blob.id], arguments)
+        await asyncio.gather(*(self._put(blob) for blob in blobs))
+
+    async def _put(self, blob: PostBlob) -> None:
+        key, value = keys.POST + blob.id, _encoder.encode(blob)
+        old: bytes | None = await self._valkey.execute("GET", key)
+        while old is None or (old != keys.TOMBSTONE and _decoder.decode(old).version <= blob.version):
+            if await self._valkey.script(_SWAP, [key], [old or b"", value, self._seconds]):
+                return
+            old = await self._valkey.execute("GET", key)
 
     async def refill(self, blobs: Sequence[PostBlob]) -> dict[bytes, bytes]:
         """Write posts that were missing; what is there now by id, which may be newer. Deleted ones are left out."""
