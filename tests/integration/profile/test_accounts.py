@@ -15,7 +15,7 @@ from fanfold.contracts.blobs import UserBlob
 from fanfold.contracts.ids import new_id
 from fanfold.kit.peers import PeerProblem
 from fanfold.kit.users import Users
-from fanfold.profile.models import Credential
+from fanfold.profile.models import Credential, User
 
 if TYPE_CHECKING:
     from tests.integration.conftest import House, SchemaDifferences
@@ -225,6 +225,22 @@ async def test_changes_of_one_profile_reach_the_cache_in_the_order_of_their_comm
     stored = (await profile.get("/v1/users/me", headers=person.headers)).json()["display_name"]
     cached = msgspec.msgpack.decode(await house.redis.get(keys.user(UUID(person.id))), type=UserBlob)
     assert cached.display_name == stored
+
+
+async def test_two_changes_at_once_are_both_in_the_cache(house: House, profile: httpx.AsyncClient, join: Join) -> None:
+    person = await join()
+    user_id = UUID(person.id)
+    for number in range(8):
+        async with house.runtimes["profile"].database.transaction() as session:
+            user = await session.get(User, user_id)
+            assert user is not None
+            user.picture_id, user.picture_path = new_id(), "me.jpeg"
+        await asyncio.gather(
+            profile.patch("/v1/users/me", json={"display_name": f"Name {number}"}, headers=person.headers),
+            profile.delete("/v1/users/me/picture", headers=person.headers),
+        )
+        cached = msgspec.msgpack.decode(await house.redis.get(keys.user(user_id)), type=UserBlob)
+        assert (cached.display_name, cached.picture_path) == (f"Name {number}", "")
 
 
 async def test_deleting_an_account_needs_its_password(house: House, profile: httpx.AsyncClient, join: Join) -> None:
