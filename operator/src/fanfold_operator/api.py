@@ -44,6 +44,11 @@ class ApiError(Exception):
         """Whether there is no such object."""
         return self.status == 404
 
+    @property
+    def namespace_ends(self) -> bool:
+        """Whether nothing can be made because the namespace is being deleted."""
+        return any(cause.get("reason") == "NamespaceTerminating" for cause in self.details.get("causes", ()))
+
     def conflicting_managers(self) -> dict[str, str]:
         """Fields another manager owns and that manager's name, of a refused server-side apply."""
         managers = {}

@@ -51,11 +51,13 @@ class Reconciler:
         if resource is None or "deletionTimestamp" in resource["metadata"]:
             self._forget(key)
             return None
-        if key.kind == kinds.PLATFORM.kind:
-            return await self._platform(resource)
-        if key.kind == kinds.PLATFORM_SERVICE.kind:
-            return await self._service(resource)
-        return await self._ring(resource)
+        reconcile = {kinds.PLATFORM.kind: self._platform, kinds.PLATFORM_SERVICE.kind: self._service}
+        try:
+            return await reconcile.get(key.kind, self._ring)(resource)
+        except ApiError as error:
+            if error.namespace_ends:
+                return None
+            raise
 
     async def _platform(self, resource: Manifest) -> float | None:
         view = View(resource, self._children(resource), _now(), paused=_is_paused(resource))

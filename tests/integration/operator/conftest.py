@@ -55,12 +55,14 @@ PLURALS = {
     "EndpointSlice": ("apis/discovery.k8s.io/v1", "endpointslices"),
     "Role": ("apis/rbac.authorization.k8s.io/v1", "roles"),
     "RoleBinding": ("apis/rbac.authorization.k8s.io/v1", "rolebindings"),
+    "ClusterRole": ("apis/rbac.authorization.k8s.io/v1", "clusterroles"),
+    "ClusterRoleBinding": ("apis/rbac.authorization.k8s.io/v1", "clusterrolebindings"),
     "CustomResourceDefinition": ("apis/apiextensions.k8s.io/v1", "customresourcedefinitions"),
     "Platform": ("apis/fanfold.dev/v1alpha1", "platforms"),
     "PlatformService": ("apis/fanfold.dev/v1alpha1", "platformservices"),
     "HashRing": ("apis/fanfold.dev/v1alpha1", "hashrings"),
 }
-CLUSTER_WIDE = {"Namespace", "CustomResourceDefinition"}
+CLUSTER_WIDE = {"Namespace", "CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"}
 
 
 class Kube:

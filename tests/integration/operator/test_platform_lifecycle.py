@@ -91,17 +91,22 @@ def test_a_new_version_migrates_before_services_roll(
     eventually(lambda: len(kube.list("Job", namespace)) == 1)
 
 
-def test_a_failed_migration_is_told(
+def test_a_failed_migration_is_told_and_tried_again(
     kube: Any, kubelet: Any, namespace: str, make_platform: Any, condition: Condition, eventually: Any
 ) -> None:
     kubelet.hold(namespace, "migrations")
     make_platform()
     job = eventually(lambda: kube.list("Job", namespace))[0]["metadata"]["name"]
+    # Paused, or the operator would put the Job's deadline right.
+    kube.patch("Platform", namespace, "demo", {"metadata": {"annotations": {"fanfold.dev/paused": "true"}}})
+    eventually(lambda: condition("Paused").get("status") == "True")
     kube.patch("Job", namespace, job, {"spec": {"activeDeadlineSeconds": 1}})
     eventually(lambda: condition("MigrationsComplete").get("reason") == "MigrationFailed", READY_SECONDS)
     assert f"kubectl logs job/{job}" in condition("MigrationsComplete")["message"]
     assert condition("Degraded")["status"] == "True"
     kubelet.release(namespace, "migrations")
+    kube.patch("Platform", namespace, "demo", {"metadata": {"annotations": {"fanfold.dev/paused": None}}})
+    eventually(lambda: condition("Ready").get("status") == "True", READY_SECONDS)
 
 
 def test_deleting_a_platform_leaves_its_data_and_credentials_only(

@@ -36,7 +36,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"gateway": {"replicas": {"min": 4, "max": 3}}}, "replicas.min must not be greater than replicas.max"),
     ({"services": {"post": {"replicas": {"min": 11}}}}, "or set max too (its default applies when it is not set)"),
     ({"services": {"feed": {"replicas": {"min": 0}}}}, "should be greater than or equal to 1"),
-    ({"services": {"fed": {}}}, "unknown field"),
+    ({"services": {"fed": {}}}, ".spec.services.fed: field not declared in schema"),
     (
         {"gateway": {"exposure": {"type": "ClusterIP", "nodePort": 30080}}},
         "exposure.nodePort needs exposure.type NodePort",
@@ -53,7 +53,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"objectStore": {"external": {**STORE, "bucket": "Upper"}}}, "should match"),
     ({"fanout": {"celebrityMode": "push"}}, 'supported values: "pull", "batched"'),
     ({"fanout": {"celebrityThreshold": 0}}, "should be greater than or equal to 1"),
-    ({"ring": {"boundedLoad": 1}}, "should be greater than or equal to 1.01"),
+    ({"ring": {"boundedLoad": 1}}, "boundedLoad must be 1.01 or more"),
     ({"ring": {"snapshotRefreshSeconds": 0}}, "should be greater than or equal to 1"),
     ({"feed": {"length": 101}}, "should be less than or equal to 100"),
     ({"media": {"baseURL": "ftp://cdn.test"}}, "should match"),

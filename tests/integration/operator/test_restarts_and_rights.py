@@ -1,0 +1,139 @@
+"""The operator stopped and started again, and with no more rights than its chart gives."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fanfold.contracts.snapshot import SNAPSHOT_KEY, decode
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400), pytest.mark.usefixtures("kubelet")]
+
+ROOT = Path(__file__).parents[3]
+COMMAND = [sys.executable, "-c", "from fanfold_operator.cli import main; main()", "run", "--admin-port", "0"]
+
+
+def test_a_restart_changes_nothing(
+    start_operator: Any, ready: Any, settle: Callable[[], Counter[str]], namespace: str, kube: Any
+) -> None:
+    with start_operator():
+        ready()
+        before = settle()
+    with start_operator():
+        assert set(settle() - before) == {"GET"}
+
+
+def test_pods_replaced_while_the_operator_was_away_inherit_their_slots(
+    start_operator: Any, ready: Any, kube: Any, namespace: str, eventually: Any
+) -> None:
+    def slots() -> dict[str, str]:
+        snapshot = decode(kube.get("ConfigMap", namespace, "demo-snapshot")["data"][SNAPSHOT_KEY])
+        return {slot.slot: slot.address for slot in snapshot.services["feed"] if slot.state == "active"}
+
+    def feeds() -> list[Any]:
+        selector = {"labelSelector": "fanfold.dev/service=feed"}
+        pods: list[Any] = kube.call("GET", kube.path("Pod", namespace), **selector)["items"]
+        return pods
+
+    with start_operator():
+        ready()
+        eventually(lambda: len(slots()) == 2)
+    before = slots()
+    lost = next(pod for pod in feeds() if f"{pod['status'].get('podIP')}:8000" == before["feed-0"])
+    kube.delete("Pod", namespace, lost["metadata"]["name"])
+    eventually(lambda: len(feeds()) == 2 and all(pod["status"]["phase"] == "Running" for pod in feeds()), 60)
+    with start_operator():
+        eventually(lambda: slots().get("feed-0") not in {before["feed-0"], None}, 30)
+        after = slots()
+    assert set(after) == {"feed-0", "feed-1"}
+    assert after["feed-1"] == before["feed-1"]
+
+
+@pytest.fixture
+def chart_identity(kube: Any, namespace: str, tmp_path: Path, kubeconfig: Path) -> Callable[..., Path]:
+    """A kubeconfig of the ServiceAccount that the chart makes, with the rights it is given there."""
+
+    def make(*settings: str) -> Path:
+        subprocess.run([ROOT / "tools" / "install-helm.sh"], check=True, timeout=900)
+        helm = [ROOT / ".build" / "bin" / "helm", "template", f"r-{namespace}", ROOT / "charts" / "fanfold"]
+        options = [word for setting in settings for word in ("--set", setting)]
+        rendered = subprocess.run(
+            [*helm, "--namespace", namespace, *options], capture_output=True, text=True, check=True, timeout=60
+        )
+        documents = [one for one in yaml.safe_load_all(rendered.stdout) if one]
+        for one in documents:
+            if one["kind"] in {"ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}:
+                kube.apply(one, namespace)
+        name = next(one["metadata"]["name"] for one in documents if one["kind"] == "ServiceAccount")
+        token = kube.call("POST", kube.path("ServiceAccount", namespace, name) + "/token", {"spec": {}})
+        config = yaml.safe_load(kubeconfig.read_text())
+        config["users"][0]["user"] = {"token": token["status"]["token"]}
+        path = tmp_path / "kubeconfig"
+        path.write_text(yaml.safe_dump(config))
+        return path
+
+    return make
+
+
+@contextmanager
+def running(kubeconfig: Path, log: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
+    with (
+        log.open("wb") as output,
+        subprocess.Popen([*COMMAND, *arguments], env=environment, stdout=output, stderr=output) as process,
+    ):
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize("mode", [[], ["--namespace"]], ids=["cluster", "namespace"])
+def test_the_charts_rights_suffice(
+    mode: list[str],
+    chart_identity: Callable[..., Path],
+    make_platform: Any,
+    kube: Any,
+    namespace: str,
+    condition: Any,
+    eventually: Any,
+    tmp_path: Path,
+) -> None:
+    kubeconfig = chart_identity(*(["namespaced=true"] if mode else []))
+    log = tmp_path / "operator.log"
+    with running(kubeconfig, log, *mode, *([namespace] if mode else ["--all-namespaces"])):
+        make_platform()
+        eventually(lambda: condition("ServicesReady").get("status") == "True", 180)
+        eventually(lambda: "url" in kube.get("Platform", namespace, "demo")["status"], 30)
+        kube.delete("Deployment", namespace, "demo-post")
+        eventually(lambda: kube.get("Deployment", namespace, "demo-post"), 30)
+        kube.patch("Platform", namespace, "demo", {"spec": {"services": {"post": {"replicas": {"min": 1, "max": 1}}}}})
+        eventually(lambda: kube.get("HorizontalPodAutoscaler", namespace, "demo-post") is None, 30)
+    text = log.read_text()
+    assert "forbidden" not in text.lower()
+    password = kube.get("Secret", namespace, "demo-credentials")["data"]["database_password"]
+    assert password not in text
+
+
+def test_without_rights_it_says_so_and_ends(kube: Any, kubeconfig: Path, namespace: str, tmp_path: Path) -> None:
+    kube.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "nobody"}}, namespace)
+    token = kube.call("POST", kube.path("ServiceAccount", namespace, "nobody") + "/token", {"spec": {}})
+    config = yaml.safe_load(kubeconfig.read_text())
+    config["users"][0]["user"] = {"token": token["status"]["token"]}
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    environment = {**os.environ, "KUBECONFIG": str(path)}
+    answer = subprocess.run(COMMAND, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert answer.returncode == 1
+    assert "the API server refused: platforms.fanfold.dev is forbidden" in answer.stderr
