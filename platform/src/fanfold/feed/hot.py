@@ -31,7 +31,7 @@ class HotFeed:
     """ASGI app: the hot route, and all others of ``app``."""
 
     def __init__(self, app: ASGIApp, pages: FeedPages) -> None:
-        self._app = app
+        self.app = app
         self._pages = pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,7 +49,7 @@ class HotFeed:
                 await send({"type": "http.response.start", "status": 200, "headers": head})
                 await send({"type": "http.response.body", "body": body})
                 return
-        await self._app(scope, receive, send)
+        await self.app(scope, receive, send)
 
 
 def plain_query(query: bytes) -> tuple[int, str | None] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fanfold.contracts import keys, live
 
@@ -13,11 +13,15 @@ if TYPE_CHECKING:
     from fanfold.notification.settings import NotificationSettings
 
 
+HINT_MILLISECONDS: Final = 1_000
+
+
 class Pushes:
     """Counts pushes to each user in windows of some seconds, for all workers together.
 
-    When a window is full the user is told once to poll, and nothing more is pushed until the next. A poll that is
-    answered with the longer interval proves that the window is a new one: nothing was left out since.
+    When a window is full the user is told to poll instead, and nothing more is pushed until the next. A poll that is
+    answered with the longer interval proves that the window is a new one: nothing was left out since. The hint is
+    repeated with later notifications, once a second, for who connects while the window is full.
     """
 
     def __init__(self, valkey: Valkey, settings: NotificationSettings) -> None:
@@ -37,7 +41,7 @@ class Pushes:
         channel = keys.notifications(user_id)
         if count <= self._limit:
             await self._valkey.execute("PUBLISH", channel, payload)
-        elif count == self._limit + 1:
+        elif await self._valkey.execute("SET", keys.notification_hint(user_id), 1, "NX", "PX", HINT_MILLISECONDS):
             await self._valkey.execute("PUBLISH", channel, live.poll(self._poll_seconds))
 
     async def crowded(self, user_id: UUID) -> bool:

@@ -59,8 +59,9 @@ def notifications_router(inbox: Inbox, pushes: Pushes, settings: NotificationSet
         state = await inbox.state(user_id)
         if wait and not _has_news(asked, state, if_none_match):
             await inbox.wait(user_id, state, wait)
-            state = await inbox.state(user_id)
+        # In this order: what was not pushed before the look at the crowd is in the list read after it.
         seconds = settings.crowded_poll_seconds if await pushes.crowded(user_id) else settings.poll_seconds
+        state = await inbox.state(user_id)
         etag = entity_tag(asked, state)
         head = {"etag": etag, "cache-control": CACHE_CONTROL, "poll-interval": str(seconds)}
         if matches(if_none_match, etag):
