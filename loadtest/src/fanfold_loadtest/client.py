@@ -174,6 +174,10 @@ class Person:
         """The home feed, newest first."""
         return await self._get("/v1/feed", Page[Post], limit=limit, cursor=cursor)
 
+    async def notifications(self) -> str:
+        """The newest notifications, as the JSON they come in."""
+        return (await self.api.send("GET", "/v1/notifications", token=self.token)).text
+
     def listen(self) -> connect:
         """Live notifications: an async context manager of a connection, one JSON object a message."""
         url = self.api.url.replace("http", "ws", 1) + "/v1/ws"

@@ -273,7 +273,7 @@ class Journey:
             started = time.perf_counter()
             await fan.like(post.id)
             post.liked_by.add(fan.id)
-            await _heard_of(socket, post.id, fan)
+            await _heard_of(socket, author, post.id, fan)
             seconds = time.perf_counter() - started
         return f"a like reached its author in {seconds * 1000:.0f} ms"
 
@@ -319,12 +319,17 @@ async def whole_feed(person: Person) -> list[Post]:
     raise JourneyError(f"the feed of {person.username} does not end after {MAX_PAGES} pages")
 
 
-async def _heard_of(socket: ClientConnection, post_id: str, fan: Person) -> None:
-    """Read notifications until one tells of this person's deed on this post; others may come before."""
+async def _heard_of(socket: ClientConnection, author: Person, post_id: str, fan: Person) -> None:
+    """Read notifications until one tells of this person's deed on this post; others may come before.
+
+    Who gets too many to be pushed is told to poll, and does.
+    """
     try:
         async with asyncio.timeout(NOTIFICATION_SECONDS):
             while True:
                 message = await socket.recv(decode=True)
+                if '"kind":"poll"' in message:
+                    message = await author.notifications()
                 if post_id in message and (fan.id in message or fan.username in message):
                     return
     except TimeoutError as error:

@@ -103,6 +103,11 @@ def notification_rate(user_id: UUID) -> bytes:
     return b"notify-rate:" + user_id.bytes
 
 
+def notification_hint(user_id: UUID) -> bytes:
+    """String: exists while a user who gets too much to push has just been told to poll."""
+    return b"notify-hint:" + user_id.bytes
+
+
 def stream(topic: str, partition: int) -> bytes:
     """Stream of one partition of a topic; the tag spreads partitions over a cluster."""
     return b"stream:{%b:%d}" % (topic.encode(), partition)

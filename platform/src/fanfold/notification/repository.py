@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Row, Select
     from sqlmodel.ext.asyncio.session import AsyncSession
 
-    from fanfold.notification.events import Draft
+    from fanfold.notification.drafts import Draft
 
 UNREAD_LIMIT: Final = 100
 """Counting stops here: nobody reads the difference, and a celebrity has millions."""

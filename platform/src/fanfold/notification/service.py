@@ -10,7 +10,7 @@ from uuid import UUID
 from fanfold.contracts import events, internal, keys
 from fanfold.kit.errors import Unprocessable
 from fanfold.notification import repository
-from fanfold.notification.events import draft, mentions
+from fanfold.notification.drafts import draft, mentions
 from fanfold.notification.schemas import Notification, NotificationPage
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fanfold.kit.pagination import CursorCodec
     from fanfold.kit.peers import Peers
     from fanfold.kit.users import Users
-    from fanfold.notification.events import Draft
+    from fanfold.notification.drafts import Draft
     from fanfold.notification.push import Pushes
     from fanfold.notification.repository import State
 

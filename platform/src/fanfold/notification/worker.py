@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from fanfold.contracts.events import GROUPS
 from fanfold.kit.streams import Consumer, of_events
 from fanfold.kit.users import Users
-from fanfold.notification.events import GROUP, TOPICS
 from fanfold.notification.push import Pushes
 from fanfold.notification.service import Notifier
 from fanfold.notification.settings import NotificationSettings
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from fanfold.kit.runtime import Runtime
 
 SETTINGS = NotificationSettings
+GROUP: Final = "notification-worker"
+TOPICS: Final = tuple(topic for topic, groups in GROUPS.items() if GROUP in groups)
 
 
 async def build(runtime: Runtime[NotificationSettings]) -> None:

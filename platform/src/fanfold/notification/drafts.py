@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from fanfold.contracts.events import GROUPS, Commented, Followed, Liked, PostCreated
+from fanfold.contracts.events import Commented, Followed, Liked, PostCreated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -12,9 +12,6 @@ if TYPE_CHECKING:
 
     from fanfold.contracts.events import AnyEvent
     from fanfold.notification.schemas import Kind
-
-GROUP: Final = "notification-worker"
-TOPICS: Final = tuple(topic for topic, groups in GROUPS.items() if GROUP in groups)
 
 LIKED_COMMENT: Final = "comment"
 """`Liked.parent_type` of a comment."""
