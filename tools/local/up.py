@@ -20,6 +20,8 @@ RELEASE: Final = "fanfold"
 PLATFORM: Final = "demo"
 EXAMPLE: Final = ROOT / "examples" / "platform-minimal.yaml"
 READY_SECONDS: Final = 420
+STEPS: Final = ("DatabaseReady", "CacheReady", "ObjectStoreReady", "MigrationsComplete", "ServicesReady", "RingSynced")
+LINE: Final = 110
 
 
 def up(cluster: Cluster) -> None:
@@ -97,9 +99,9 @@ def _apply(kubectl: Kubectl, changed: list[Image]) -> str:
         conditions = _conditions(kubectl)
         for kind, condition in conditions.items():
             line = f"{condition['status']} {condition.get('reason', '')}: {condition.get('message', '')}"
-            if seen.get(kind) != line:
-                seen[kind] = line
-                say(f"    {time.monotonic() - started:5.1f} s  {kind}={line}")
+            if seen.get(kind) != line and (kind == "Ready" or (kind in STEPS and condition["status"] == "True")):
+                say(f"    {time.monotonic() - started:5.1f} s  {kind}={_shortened(line)}")
+            seen[kind] = line
         if conditions.get("Ready", {}).get("status") == "True":
             return f"Ready {time.monotonic() - started:.1f} s after apply"
         time.sleep(0.5)
@@ -109,6 +111,10 @@ def _apply(kubectl: Kubectl, changed: list[Image]) -> str:
         f"look at: kubectl -n {NAMESPACE} describe platform {PLATFORM}; "
         f"kubectl -n {NAMESPACE} get pods; kubectl -n {NAMESPACE} logs deploy/{RELEASE}-operator"
     )
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= LINE else line[: LINE - 1] + "…"
 
 
 def _conditions(kubectl: Kubectl) -> dict[str, Any]:
