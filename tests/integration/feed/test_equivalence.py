@@ -21,8 +21,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from fanfold.contracts import events, internal, keys
 from fanfold.contracts.ids import id_millis, new_id
 from fanfold.feed.celebrities import FRESH_SECONDS, CelebrityTimelines
-from fanfold.feed.events import Chunk, Job, Lane, decode, encode
 from fanfold.feed.fanout import Fanout
+from fanfold.feed.jobs import Chunk, Job, Lane, decode, encode
 from fanfold.feed.repository import CachedFeed, FeedRepository, member, split_ids
 from fanfold.feed.service import FeedService
 from fanfold.feed.settings import FanoutSettings

@@ -19,7 +19,7 @@ from fanfold.contracts.ids import new_id
 from fanfold.kit.fanin import FanIn
 from fanfold.kit.streams import publish
 from fanfold.notification import repository
-from fanfold.notification.events import Draft
+from fanfold.notification.drafts import Draft
 
 pytestmark = pytest.mark.integration
 

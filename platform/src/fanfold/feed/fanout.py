@@ -14,7 +14,7 @@ from uuid import UUID
 from fanfold.contracts import events, internal, live
 from fanfold.contracts.ids import id_millis
 from fanfold.feed import metrics
-from fanfold.feed.events import LARGE, SMALL, Action, Chunk, Job, Lane, Split
+from fanfold.feed.jobs import LARGE, SMALL, Action, Chunk, Job, Lane, Split
 from fanfold.feed.repository import ID_BYTES, member
 
 if TYPE_CHECKING:

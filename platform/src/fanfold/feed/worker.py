@@ -6,8 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from fanfold.contracts import events
-from fanfold.feed.events import LANES, LARGE, Job, Lane, decode, encode, partition
 from fanfold.feed.fanout import Fanout
+from fanfold.feed.jobs import LANES, LARGE, Job, Lane, decode, encode, partition
 from fanfold.feed.repository import FeedRepository
 from fanfold.feed.settings import FanoutSettings
 from fanfold.kit import streams

@@ -6,7 +6,7 @@ import pytest
 
 from fanfold.contracts.events import AnyEvent, Commented, Followed, Liked, PostCreated
 from fanfold.contracts.ids import new_id
-from fanfold.notification.events import Draft, draft, mentions
+from fanfold.notification.drafts import Draft, draft, mentions
 from fanfold.notification.repository import NONE, State
 from fanfold.notification.routes import entity_tag, matches
 from fanfold.notification.service import Asked
