@@ -273,7 +273,8 @@ async def test_a_crowd_is_told_by_one_hint_to_poll_and_nothing_is_lost(
     after = await room.page(star, after=messages[PUSHES - 1]["id"])
     assert len(after["items"]) == len(fans) - PUSHES
     with pytest.raises(TimeoutError):
-        await heard.get(seconds=0.5)
+        while True:
+            assert (await heard.get(seconds=0.5))["kind"] == "poll", "the hint may come again, likes may not"
 
 
 async def test_both_cursor_and_after_are_refused(room: Room) -> None:
