@@ -20,6 +20,7 @@ RELEASE: Final = "fanfold"
 PLATFORM: Final = "demo"
 EXAMPLE: Final = ROOT / "examples" / "platform-minimal.yaml"
 READY_SECONDS: Final = 420
+ROLL_SECONDS: Final = 420
 STEPS: Final = ("DatabaseReady", "CacheReady", "ObjectStoreReady", "MigrationsComplete", "ServicesReady", "RingSynced")
 LINE: Final = 110
 
@@ -85,7 +86,7 @@ def _install(kubectl: Kubectl, changed: list[Image]) -> str:
 def _restart(kubectl: Kubectl, *what: str) -> None:
     """Roll what runs an image whose contents changed under the same tag."""
     kubectl.run("rollout", "restart", *what)
-    kubectl.run("rollout", "status", *what, "--timeout=180s", seconds=200)
+    kubectl.run("rollout", "status", *what, f"--timeout={ROLL_SECONDS}s", seconds=ROLL_SECONDS + 20)
 
 
 def _apply(kubectl: Kubectl, changed: list[Image]) -> str:
