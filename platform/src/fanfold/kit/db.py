@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from fanfold.kit.settings import Settings
+
+__all__ = ["Database", "IntegrityError", "Row", "SQLAlchemyError"]
+# What repositories return and raise, for services that must name it without knowing SQL.
 
 STATEMENT_TIMEOUT_MS = 5_000
 """No hot query comes near; one that does must not hold a connection for ever."""

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from sqlalchemy import Row
 
-    from fanfold.kit.db import Database
+    from fanfold.kit.db import Database, Row
     from fanfold.kit.fanin import FanIn
     from fanfold.kit.pagination import CursorCodec
     from fanfold.kit.peers import Peers

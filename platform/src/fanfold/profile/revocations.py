@@ -7,9 +7,9 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy.exc import SQLAlchemyError
 
 from fanfold.contracts.keys import REVOKED_SESSIONS
+from fanfold.kit.db import SQLAlchemyError
 from fanfold.kit.logging import get_logger
 from fanfold.kit.valkey import ValkeyError
 from fanfold.profile import repository

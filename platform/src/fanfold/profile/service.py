@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from fanfold.contracts.events import AccountDeleted
 from fanfold.contracts.ids import new_id
+from fanfold.kit.db import IntegrityError, SQLAlchemyError
 from fanfold.kit.errors import Conflict, Forbidden, NotFound, Unauthorized
 from fanfold.kit.logging import get_logger
 from fanfold.kit.outbox import Outbox
