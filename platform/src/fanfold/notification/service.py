@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-
     from fanfold.kit.db import Database, Row
     from fanfold.kit.fanin import FanIn
     from fanfold.kit.pagination import CursorCodec

@@ -7,7 +7,6 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-
 from fanfold.contracts.keys import REVOKED_SESSIONS
 from fanfold.kit.db import SQLAlchemyError
 from fanfold.kit.logging import get_logger

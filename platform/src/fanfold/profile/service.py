@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-
 from fanfold.contracts.events import AccountDeleted
 from fanfold.contracts.ids import new_id
 from fanfold.kit.db import IntegrityError, SQLAlchemyError
