@@ -46,9 +46,8 @@ def media_router(store: ObjectStore, service: ImageService) -> APIRouter:
     """``GET`` and ``HEAD /v1/media/{media}/{name}``; anonymous, as it is a CDN's origin."""
     router = APIRouter(tags=["image"])
 
-    @router.api_route(
-        "/v1/media/{media}/{name}", methods=["GET", "HEAD"], response_class=Response, responses=_RESPONSES
-    )
+    @router.head("/v1/media/{media}/{name}", include_in_schema=False)
+    @router.get("/v1/media/{media}/{name}", response_class=Response, responses=_RESPONSES)
     async def read_variant(
         request: Request, media: Media, name: Name, conditions: Annotated[Conditions, Header()]
     ) -> Response:
