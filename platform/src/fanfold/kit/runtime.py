@@ -233,9 +233,13 @@ async def _listening(servers: list[_Server], tasks: list[asyncio.Task[None]]) ->
     Raises:
         ListenError: One cannot.
     """
-    waiter = asyncio.ensure_future(asyncio.gather(*(server.listening.wait() for server in servers)))
-    everything: list[asyncio.Future[Any]] = [waiter, *tasks]
-    done, _ = await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
+
+    async def all_listen() -> None:
+        for server in servers:
+            await server.listening.wait()
+
+    waiter = asyncio.create_task(all_listen())
+    done, _ = await asyncio.wait([waiter, *tasks], return_when=asyncio.FIRST_COMPLETED)
     waiter.cancel()
     for task in done - {waiter}:
         task.result()
