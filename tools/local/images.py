@@ -46,7 +46,7 @@ def missing(images: list[Image], loaded: dict[str, str], nodes: dict[str, Any]) 
             remember.
     """
     present = [
-        {name for entry in node.get("status", {}).get("images", []) for name in entry.get("names", [])}
+        {name for entry in node.get("status", {}).get("images") or () for name in entry.get("names") or ()}
         for node in nodes["items"]
     ]
     return [

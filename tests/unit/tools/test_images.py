@@ -26,3 +26,8 @@ def test_a_purged_cluster_is_given_everything_whatever_we_remember() -> None:
 
 def test_one_node_without_it_is_enough() -> None:
     assert missing([IMAGE], {IMAGE.reference: "abc"}, nodes([IMAGE.reference], ["other"])) == [IMAGE]
+
+
+def test_an_image_that_lost_its_name_to_a_newer_one_is_passed_over() -> None:
+    present = {"items": [{"status": {"images": [{"names": None}, {"names": [IMAGE.reference]}]}}]}
+    assert missing([IMAGE], {IMAGE.reference: "abc"}, present) == []
