@@ -48,6 +48,10 @@ def _build_images() -> None:
     command("build-images", [ROOT / "images" / "build.sh"], seconds=1800)
 
 
+def _helm() -> None:
+    command("install-helm", [ROOT / "tools" / "install-helm.sh"], seconds=900)
+
+
 def _promtool() -> None:
     command("install-promtool", [ROOT / "tools" / "install-promtool.sh"], seconds=300)
 
@@ -64,29 +68,36 @@ UNIT: tuple[Stage, ...] = (
 ALL: tuple[Stage, ...] = (
     *LINT,
     *UNIT,
-    ("services on real stores", _pytest("integration", "tests/integration", "-m", "integration", seconds=1200)),
+    ("services on real stores", _pytest("integration", "tests/integration", "-m", "not cluster", seconds=1800)),
     ("build the cluster", _build_cluster),
     ("cluster's own tests", _go),
-    ("operator on a real API server", _pytest("operator", "tests/integration", "-m", "cluster", seconds=900)),
+    ("operator on a real API server", _pytest("operator", "tests/integration", "-m", "cluster", seconds=1200)),
+    ("install helm", _helm),
     ("chart", _pytest("chart", "tests/chart", seconds=300)),
     ("build the images", _build_images),
-    ("end to end on the native cluster", _pytest("e2e", "tests/e2e", "--timeout=900", seconds=1500)),
+    ("end to end on the native cluster", _pytest("e2e", "tests/e2e", "--timeout=900", seconds=1800)),
 )
 SETS = {"all": ALL, "fast": (*LINT, *UNIT), "lint": LINT}
 
 
 def main(arguments: list[str]) -> None:
-    """Run one set of stages; exits with 1 at the first that fails."""
+    """Run one set of stages; exits with 1 at the first that fails, or after the last with ``KEEP_GOING=1``."""
     if len(arguments) != 1 or arguments[0] not in SETS:
         fail(f"usage: python -m tools.stages {'|'.join(SETS)}", 2)
     chosen = SETS[arguments[0]]
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     stages = Stages(len(chosen))
-    try:
-        for name, work in chosen:
+    failed = []
+    for name, work in chosen:
+        try:
             stages.run(name, work)
-    except StageError as error:
-        fail(str(error))
+        except StageError as error:
+            if os.environ.get("KEEP_GOING") != "1":
+                fail(str(error))
+            say(str(error))
+            failed.append(name)
+    if failed:
+        fail(f"failed: {', '.join(failed)}")
     say(f"all {len(chosen)} stages passed in {sum(stages.seconds.values()):.0f} s")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import time
@@ -44,7 +43,7 @@ def up(cluster: Cluster) -> None:
     report = ROOT / ".build" / "reports" / "demo.json"
     report.parent.mkdir(parents=True, exist_ok=True)
     stages.run("use it: people, follows, photos, likes, feeds", lambda: _journey(url, report))
-    summary(kubectl, url, report)
+    summary(kubectl, url)
     say(f"up in {sum(stages.seconds.values()):.0f} s")
 
 
@@ -143,7 +142,7 @@ def _journey(url: str, report: Path) -> str:
     return str(report.relative_to(ROOT))
 
 
-def summary(kubectl: Kubectl, url: str, report: Path) -> None:
+def summary(kubectl: Kubectl, url: str) -> None:
     """Print what was made and how to go on."""
     say()
     say(kubectl.run("get", "platforms,platformservices,hashrings", "--output=wide").rstrip())
@@ -152,9 +151,6 @@ def summary(kubectl: Kubectl, url: str, report: Path) -> None:
     say(log.read_text().rstrip())
     say()
     say(f"  gateway   {url}   (docs: {url}/docs)")
-    if report.exists():
-        facts = json.loads(report.read_text())
-        say(f"  try it    user {facts.get('username')}  password {facts.get('password')}")
     say(f"  kubectl   export KUBECONFIG={kubectl.environment.get('KUBECONFIG', '')} && kubectl -n {NAMESPACE} get fp")
 
 

@@ -49,7 +49,7 @@ def _page(body: bytes, media_type: str, headers: dict[str, str]) -> Callable[[Re
 
 
 def _absent(_: Request) -> Answer:
-    raise NotFound("This build carries no OpenAPI document; `fanfold openapi` writes it.")
+    raise NotFound("This build carries no OpenAPI document; `make openapi` writes it.")
 
 
 def _policy(page: bytes) -> dict[str, str]:
