@@ -22,7 +22,7 @@ from fanfold.contracts import events, internal, keys
 from fanfold.contracts.ids import id_millis, new_id
 from fanfold.feed.celebrities import FRESH_SECONDS, CelebrityTimelines
 from fanfold.feed.fanout import Fanout
-from fanfold.feed.jobs import Chunk, Job, Lane, decode, encode
+from fanfold.feed.jobs import Chunk, Job, Lane, Split, decode, encode
 from fanfold.feed.repository import CachedFeed, FeedRepository, member, split_ids
 from fanfold.feed.service import FeedService
 from fanfold.feed.settings import FanoutSettings
@@ -540,6 +540,34 @@ async def test_an_unfollow_is_final_for_posts_already_on_their_way(feeds: Feeds)
     assert (await feeds.read(reader)).members == []
 
 
+@pytest.mark.parametrize("place", [0, -1], ids=["on the first page", "on the last page"])
+async def test_an_unfollow_just_after_the_followers_were_read_is_final(
+    feeds: Feeds, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    author, *followers = feeds.world.users
+    reader = sorted(followers)[place]
+    for follower in followers:
+        await feeds.follow(follower, author)
+    await deliver_all(feeds)
+    await feeds.post(author)
+    call = feeds.peers.call
+
+    async def call_and_lose_a_follower(endpoint: Any, request: Any) -> Any:
+        answer = await call(endpoint, request)
+        listed = endpoint is internal.FOLLOWERS and reader.bytes in split_ids(answer.follower_ids)
+        if listed and author in feeds.world.follows[reader]:
+            await feeds.unfollow(reader, author)
+            await feeds.read(reader)  # the feed is warm again before the chunk is even written
+        return answer
+
+    monkeypatch.setattr(feeds.peers, "call", call_and_lose_a_follower)
+    await feeds.handle_event(0)
+    while feeds.world.jobs:
+        await feeds.run_job(0)
+    assert author not in feeds.world.follows[reader], "the race must have happened"
+    assert (await feeds.read(reader)).members == []
+
+
 async def test_an_unfollow_during_a_rebuild_calls_it_off(feeds: Feeds, monkeypatch: pytest.MonkeyPatch) -> None:
     reader, author = feeds.world.users[:2]
     await feeds.follow(reader, author)
@@ -644,7 +672,40 @@ async def test_a_post_deleted_while_it_is_pushed_leaves_the_feed_when_it_is_read
     assert cached is not None
     assert len(cached.members) == 1, "the race must have happened"
     assert (await feeds.read(reader)).members == []
-    await feeds.check()
+    cached = await feeds.repository.read(reader)
+    assert cached is not None
+    assert cached.members == []
+
+
+async def test_a_follow_whose_service_died_before_its_call_is_seen_by_its_event(feeds: Feeds) -> None:
+    reader, author = feeds.world.users[:2]
+    post = await feeds.post(author)
+    await deliver_all(feeds)
+    assert (await feeds.read(reader)).members == []
+    await feeds.follow(reader, author, calls=False)
+    await deliver_all(feeds)
+    assert [entry[:16] for entry in (await feeds.read(reader)).members] == [post.bytes]
+
+
+async def test_a_feed_that_lost_its_celebrities_is_rebuilt(feeds: Feeds) -> None:
+    fan, star = feeds.world.users[:2]
+    feeds.world.celebrities.add(star)
+    await feeds.follow(fan, star)
+    await deliver_all(feeds)
+    post = await feeds.post(star)
+    await feeds.read(fan)
+    await feeds.evict(keys.celebrities(fan))
+    assert [entry[:16] for entry in (await feeds.read(fan)).members] == [post.bytes]
+
+
+async def test_the_clock_never_ticks_backwards_nor_twice_the_same(feeds: Feeds) -> None:
+    ticks = await asyncio.gather(*(feeds.repository.tick() for _ in range(200)))
+    assert list(ticks) == sorted(set(ticks))
+    ahead = ticks[-1] + 3_600_000_000  # as a server an hour ahead left it
+    await feeds.valkey.execute("SET", keys.FEED_CLOCK, ahead)
+    assert await feeds.repository.tick() == ahead + 1
+    await feeds.evict(keys.FEED_CLOCK)
+    assert await feeds.repository.tick() > ticks[-1]
 
 
 async def test_a_feed_holds_no_more_than_its_length_in_one_listpack(feeds: Feeds) -> None:
@@ -671,12 +732,20 @@ async def test_deleting_from_a_full_feed_brings_up_what_was_below_its_end(feeds:
     assert [entry[:16] for entry in (await feeds.read(reader)).members] == [post.bytes for post in reversed(posts[:-1])]
 
 
-async def test_a_cold_feed_is_rebuilt_once_however_many_ask(feeds: Feeds) -> None:
+async def test_a_cold_feed_is_rebuilt_once_however_many_ask(feeds: Feeds, monkeypatch: pytest.MonkeyPatch) -> None:
     reader, author = feeds.world.users[:2]
     await feeds.follow(reader, author)
     await feeds.post(author)
+    begin, begun = feeds.repository.begin, []
+
+    async def begin_counted(user_id: UUID) -> bytes | None:
+        begun.append(user_id)
+        return await begin(user_id)
+
+    monkeypatch.setattr(feeds.repository, "begin", begin_counted)
     windows = await asyncio.gather(*(feeds.service.page(reader, LENGTH) for _ in range(50)))
     assert all(window == windows[0] for window in windows)
+    assert begun == [reader], "the others do not even try"
     assert feeds.peers.calls == [internal.FOLLOWEES.path, internal.TIMELINES.path]
 
 
@@ -753,6 +822,20 @@ async def test_a_crash_between_any_two_messages_loses_no_follower(feeds: Feeds) 
         cached = await feeds.repository.read(reader)
         assert cached is not None
         assert [entry[:16] for entry in cached.members] == [post.bytes]
+
+
+async def test_a_split_that_is_delivered_twice_does_not_split_the_rest_twice(feeds: Feeds) -> None:
+    author, *readers = feeds.world.users
+    for reader in readers:
+        await feeds.follow(reader, author)
+    await deliver_all(feeds)
+    await feeds.post(author)
+    await feeds.handle_event(0)
+    (split,) = [index for index, (_, job) in enumerate(feeds.world.jobs) if isinstance(decode(job), Split)]
+    await feeds.run_job(split, again=True)
+    jobs = len(feeds.world.jobs)
+    await feeds.run_job(split)
+    assert len(feeds.world.jobs) == jobs - 1, "it left nothing new behind"
 
 
 async def test_losing_the_whole_cache_costs_nothing_but_a_rebuild(feeds: Feeds) -> None:
