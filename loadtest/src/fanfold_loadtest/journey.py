@@ -9,6 +9,7 @@ import asyncio
 import random
 import secrets
 import time
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -265,8 +266,11 @@ class Journey:
         return f"{len(variants)} variants ({', '.join(formats)}), {size / 1024:.0f} KiB, decode as promised"
 
     async def _check_notification(self) -> str:
-        # The newest post of an ordinary author: a celebrity's notifications may come by polling.
-        post = next(post for post in reversed(self.posts) if post.author != self.people[0].id)
+        # Of the author who was liked least just now: who gets more than is pushed polls for the rest.
+        crowd = Counter({post.author: 0 for post in self.posts})
+        for liked in self.posts:
+            crowd[liked.author] += len(liked.liked_by)
+        post = min(self.posts, key=lambda post: crowd[post.author])
         author = next(person for person in self.people if person.id == post.author)
         fan = next(person for person in self.people if person.id not in post.liked_by | {author.id})
         async with author.listen() as socket:
