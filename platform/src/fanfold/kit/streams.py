@@ -78,7 +78,9 @@ class Consumer:
 
     async def _consume(self, stream: bytes) -> None:
         next_claim = 0.0
-        while True:
+        task = asyncio.current_task()
+        # Before Python 3.12 asyncio.wait_for, which redis-py writes with, may swallow a cancellation.
+        while task is None or not task.cancelling():
             try:
                 if time.monotonic() >= next_claim:
                     await self._ensure_group(stream)
