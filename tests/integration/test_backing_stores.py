@@ -136,7 +136,7 @@ def test_nobody_gets_in_without_the_password(stores: BackingStores) -> None:
     address = stores.valkey_url.rpartition("@")[2]
     with redis.Redis.from_url(f"redis://{address}") as valkey, pytest.raises(redis.AuthenticationError):
         valkey.ping()
-    with pytest.raises(S3Error, match="SignatureDoesNotMatch|AccessDenied"):
+    with pytest.raises(S3Error, match=r"SignatureDoesNotMatch|AccessDenied"):
         objects(stores, secret_key="guess").bucket_exists("fanfold")
 
 
