@@ -104,7 +104,8 @@ class Reconciler:
         self._ring_maps[key] = config_map
         metrics.ring_epoch.labels(key.namespace, spec.platform).set(now.snapshot.epoch)
         acks = self._acks.follow(key, now.snapshot.epoch, ring.gateways(view), fresh=now.changed)
-        await self._writer.status(resource, ring.status(view, now, acks))
+        if acks.asked:  # soon: until then, after a restart for example, nothing is known that is worth a write
+            await self._writer.status(resource, ring.status(view, now, acks))
         return float(spec.snapshot_refresh_seconds)
 
     async def _tell(self, resource: Manifest, status: dict[str, object]) -> None:

@@ -6,6 +6,7 @@ Deployments, EndpointSlices and garbage collection are Kubernetes' own.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import secrets
@@ -23,12 +24,11 @@ from typing import Any, Self
 
 import httpx
 import pytest
-import uvloop
 import yaml
-from prometheus_client import REGISTRY
 
 from fanfold.contracts.resources import SERVICE_LABEL
 from fanfold.contracts.snapshot import SNAPSHOT_KEY, decode
+from fanfold_operator.api import Api
 from fanfold_operator.kinds import CONFIG_MAP
 from fanfold_operator.operator import Operator, Options
 from fanfold_operator.planning.actions import Images
@@ -283,7 +283,7 @@ class Running:
         self._stop = threading.Event()
         options = Options(images=Images("registry.test/fanfold", "0.1.0"), admin_port=0)
         self.operator = Operator(options, self._ask)
-        self._thread = threading.Thread(target=lambda: uvloop.run(self.operator.run(self._stop)), name="operator")
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="operator")
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -295,6 +295,13 @@ class Running:
         self._thread.join(20)
         assert not self._thread.is_alive(), "the operator did not stop"
 
+    async def _run(self) -> None:
+        await self.operator.run(self._stop)
+        # Cancelled watches leave TLS connections that say goodbye for up to 30 s: the command just ends, a loop warns.
+        for transport in list(asyncio.get_running_loop()._transports.values()):  # type: ignore[attr-defined]
+            transport.abort()
+        await asyncio.sleep(0)  # the round in which they are closed
+
     async def _ask(self, _: str) -> int:
         store = self.operator.store
         maps = [store.get(key) for key in store.keys(CONFIG_MAP)]
@@ -303,44 +310,56 @@ class Running:
 
 
 @pytest.fixture
-def start_operator(kubeconfig: Path) -> Callable[[], Running]:
+def start_operator(kubeconfig: Path, recorded: list[tuple[str, str]]) -> Callable[[], Running]:
     """For tests that stop and start it; the others use `operator`."""
     return Running
 
 
 @pytest.fixture(scope="module")
-def operator(kube: Kube) -> Iterator[Running]:
+def operator(kube: Kube, recorded: list[tuple[str, str]]) -> Iterator[Running]:
     with Running() as running:
         yield running
 
 
+@pytest.fixture(scope="session")
+def recorded() -> Iterator[list[tuple[str, str]]]:
+    """Verb and path of every call that operators in this process make."""
+    calls: list[tuple[str, str]] = []
+    call = Api._call
+
+    async def record(self: Api, method: str, path: str, *rest: Any, **named: Any) -> Manifest:
+        calls.append((method, path))
+        return await call(self, method, path, *rest, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Api, "_call", record)
+        yield calls
+
+
 @pytest.fixture
-def api_calls() -> Callable[[], Counter[str]]:
-    """Calls the operator has made so far, by verb."""
+def nudge(kube: Kube, namespace: str) -> Callable[[str, str], None]:
+    """Change a custom resource so that it is reconciled, and nothing else of it."""
+
+    def annotate(kind: str, name: str) -> None:
+        kube.patch(kind, namespace, name, {"metadata": {"annotations": {"nudge": secrets.token_hex(4)}}})
+
+    return annotate
+
+
+@pytest.fixture
+def settle(recorded: list[tuple[str, str]], namespace: str) -> Callable[[], Counter[str]]:
+    """Wait until the operator has made no call in this namespace for 1.5 s; its calls there so far, by verb."""
 
     def count() -> Counter[str]:
-        calls: Counter[str] = Counter()
-        for metric in REGISTRY.collect():
-            if metric.name == "fanfold_operator_api_calls":
-                for sample in metric.samples:
-                    if sample.name.endswith("_total"):
-                        calls[sample.labels["verb"]] += int(sample.value)
-        return calls
-
-    return count
-
-
-@pytest.fixture
-def settle(api_calls: Callable[[], Counter[str]]) -> Callable[[], Counter[str]]:
-    """Wait until the operator has made no call for 1.5 s; its calls so far."""
+        return Counter(verb for verb, path in recorded if f"/namespaces/{namespace}/" in path)
 
     def wait() -> Counter[str]:
-        before, since = api_calls(), time.monotonic()
+        before, since = count(), time.monotonic()
         deadline = since + 60
         while time.monotonic() - since < 1.5:
             assert time.monotonic() < deadline, "the operator does not come to rest"
             time.sleep(0.1)
-            now = api_calls()
+            now = count()
             if now != before:
                 before, since = now, time.monotonic()
         return before

@@ -12,17 +12,18 @@ from fanfold.contracts.snapshot import SNAPSHOT_KEY, decode
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400), pytest.mark.usefixtures("operator", "kubelet")]
 
 Condition = Callable[..., dict[str, Any]]
+Nudge = Callable[[str, str], None]
 READY_SECONDS = 180  # some seconds on a quiet machine
 CHILDREN = ("PlatformService", "HashRing", "StatefulSet", "Job", "Deployment", "Service", "ConfigMap", "NetworkPolicy")
 
 
 def test_lost_credentials_are_not_made_anew_over_data_that_needs_the_old(
-    kube: Any, namespace: str, ready: Any, condition: Condition, eventually: Any
+    nudge: Nudge, kube: Any, namespace: str, ready: Any, condition: Condition, eventually: Any
 ) -> None:
     ready()
     kept = kube.get("Secret", namespace, "demo-credentials")
     kube.delete("Secret", namespace, "demo-credentials")
-    kube.patch("Platform", namespace, "demo", {"metadata": {"annotations": {"note": "reconcile"}}})
+    nudge("Platform", "demo")
     eventually(lambda: condition("Ready").get("reason") == "CredentialsLost")
     assert "data-demo-postgresql-0" in condition("Ready")["message"]
     assert condition("Degraded")["status"] == "True"
@@ -30,7 +31,7 @@ def test_lost_credentials_are_not_made_anew_over_data_that_needs_the_old(
     assert kube.get("StatefulSet", namespace, "demo-postgresql"), "what runs goes on running"
     restored = {**kept, "metadata": {"name": "demo-credentials"}}
     kube.call("POST", kube.path("Secret", namespace), restored)
-    kube.patch("Platform", namespace, "demo", {"metadata": {"annotations": {"note": "restored"}}})
+    nudge("Platform", "demo")
     eventually(lambda: condition("Ready").get("status") == "True")
 
 

@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400), pytest.mark.usefixt
 
 Settle = Callable[[], Counter[str]]
 Condition = Callable[..., dict[str, Any]]
+Nudge = Callable[[str, str], None]
 
 
 @pytest.fixture(scope="module")
@@ -69,17 +70,17 @@ def test_an_empty_spec_becomes_a_whole_platform(kube: Any, namespace: str) -> No
         assert (kube.get("Service", namespace, name) is not None) == component.serves
 
 
-def test_a_settled_platform_is_left_alone(kube: Any, namespace: str, settle: Settle) -> None:
+def test_a_settled_platform_is_left_alone(nudge: Nudge, kube: Any, namespace: str, settle: Settle) -> None:
     before = settle()
     versions = {
         one["metadata"]["name"]: one["metadata"]["resourceVersion"] for one in kube.list("Deployment", namespace)
     }
-    kube.patch("Platform", namespace, "demo", {"metadata": {"annotations": {"note": "reconcile"}}})
+    nudge("Platform", "demo")
     assert settle() - before == {"GET": 1}, "it reads the generated Secret, the rest it was told by watches"
     before = settle()
     for service in kube.list("PlatformService", namespace):
         name = service["metadata"]["name"]
-        kube.patch("PlatformService", namespace, name, {"metadata": {"annotations": {"note": "reconcile"}}})
+        nudge("PlatformService", name)
     assert set(settle() - before) == {"GET"}
     after = {one["metadata"]["name"]: one["metadata"]["resourceVersion"] for one in kube.list("Deployment", namespace)}
     assert after == versions
@@ -109,7 +110,7 @@ def test_an_edited_child_is_put_right_within_five_seconds(kube: Any, namespace: 
 
 
 def test_a_field_that_another_manager_applied_is_left_to_it(
-    kube: Any, namespace: str, condition: Condition, eventually: Any, settle: Settle
+    nudge: Nudge, kube: Any, namespace: str, condition: Condition, eventually: Any, settle: Settle
 ) -> None:
     theirs = {
         "apiVersion": "apps/v1",
@@ -124,7 +125,7 @@ def test_a_field_that_another_manager_applied_is_left_to_it(
     assert "gitops" in found["message"]
     assert ".spec.revisionHistoryLimit" in found["message"]
     before = settle()
-    kube.patch("PlatformService", namespace, "demo-post", {"metadata": {"annotations": {"note": "again"}}})
+    nudge("PlatformService", "demo-post")
     assert set(settle() - before) <= {"GET"}, "a known conflict is not tried again"
     assert kube.get("Deployment", namespace, "demo-post")["spec"]["revisionHistoryLimit"] == 9
     theirs["spec"] = {}
@@ -140,10 +141,12 @@ def test_credentials_are_made_once(kube: Any, namespace: str, settle: Settle) ->
     assert kube.get("Secret", namespace, "demo-credentials")["data"] == before
 
 
-def test_a_key_that_is_missing_is_added_and_the_others_stay(kube: Any, namespace: str, eventually: Any) -> None:
+def test_a_key_that_is_missing_is_added_and_the_others_stay(
+    nudge: Nudge, kube: Any, namespace: str, eventually: Any
+) -> None:
     before = kube.get("Secret", namespace, "demo-credentials")["data"]
     kube.patch("Secret", namespace, "demo-credentials", {"data": {"cursor_key": None}})
-    kube.patch("Platform", namespace, "demo", {"metadata": {"annotations": {"note": "reconcile"}}})
+    nudge("Platform", "demo")
     eventually(lambda: "cursor_key" in kube.get("Secret", namespace, "demo-credentials")["data"])
     after = kube.get("Secret", namespace, "demo-credentials")["data"]
     assert {key: value for key, value in after.items() if key != "cursor_key"} == {
@@ -151,7 +154,9 @@ def test_a_key_that_is_missing_is_added_and_the_others_stay(kube: Any, namespace
     }
 
 
-def test_kubectl_scale_reaches_the_deployment(kube: Any, namespace: str, eventually: Any) -> None:
+def test_kubectl_scale_reaches_the_deployment(
+    kube: Any, namespace: str, eventually: Any, snapshot: Callable[[], Snapshot]
+) -> None:
     path = kube.path("PlatformService", namespace, "demo-feed") + "/scale"
     scale = kube.call("GET", path)
     assert scale["status"]["selector"] == "fanfold.dev/platform=demo,fanfold.dev/service=feed"
@@ -161,13 +166,15 @@ def test_kubectl_scale_reaches_the_deployment(kube: Any, namespace: str, eventua
     eventually(lambda: kube.call("GET", path)["status"]["replicas"] == 3)
     kube.call("PATCH", path, {"spec": {"replicas": 0}}, merge)
     eventually(lambda: kube.get("Deployment", namespace, "demo-feed")["spec"]["replicas"] == 0)
+    eventually(lambda: not snapshot().services["feed"])
     kube.call("PATCH", path, {"spec": {"replicas": 2}}, merge)
+    eventually(lambda: len(snapshot().services["feed"]) == 2)
 
 
 def test_the_ring_follows_replicas_and_a_rollout_moves_no_slot(
     kube: Any, namespace: str, eventually: Any, snapshot: Callable[[], Snapshot]
 ) -> None:
-    eventually(lambda: len(snapshot().services["feed"]) == 2)
+    eventually(lambda: [slot.state for slot in snapshot().services["feed"]] == ["active", "active"])
     before = snapshot()
     addresses = {slot.address for slot in before.services["feed"]}
     seen = set()

@@ -65,7 +65,7 @@ def chart_identity(kube: Any, namespace: str, tmp_path: Path, kubeconfig: Path) 
 
     def make(*settings: str) -> Path:
         subprocess.run([ROOT / "tools" / "install-helm.sh"], check=True, timeout=900)
-        helm = [ROOT / ".build" / "bin" / "helm", "template", f"r-{namespace}", ROOT / "charts" / "fanfold"]
+        helm = [str(ROOT / ".build" / "bin" / "helm"), "template", f"r-{namespace}", str(ROOT / "charts" / "fanfold")]
         options = [word for setting in settings for word in ("--set", setting)]
         rendered = subprocess.run(
             [*helm, "--namespace", namespace, *options], capture_output=True, text=True, check=True, timeout=60

@@ -46,6 +46,7 @@ class Acks:
         acked: How many use it.
         waiting: Seconds since the epoch or the gateways changed.
         seconds: From its write until all used it, once they did.
+        asked: Whether each gateway has been asked once.
     """
 
     epoch: int = 0
@@ -53,6 +54,7 @@ class Acks:
     acked: int = 0
     waiting: float = 0.0
     seconds: float | None = None
+    asked: bool = True
 
 
 def advance_ring(view: RingView) -> Ring:

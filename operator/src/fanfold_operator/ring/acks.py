@@ -31,11 +31,12 @@ class _Pursuit:
         self.acked = acked & self.gateways
         self.started = started
         self.seconds: float | None = None
+        self.asked = self.acked == self.gateways
         self.task: asyncio.Task[None] | None = None
 
     def acks(self) -> Acks:
         waiting = asyncio.get_running_loop().time() - self.started
-        return Acks(self.epoch, len(self.gateways), len(self.acked), waiting, self.seconds)
+        return Acks(self.epoch, len(self.gateways), len(self.acked), waiting, self.seconds, self.asked)
 
 
 class Gateways:
@@ -101,7 +102,8 @@ class AckTracker:
             if pursuit.acked == pursuit.gateways and measured:
                 pursuit.seconds = loop.time() - pursuit.started
                 metrics.propagation_seconds.observe(pursuit.seconds)
-            if len(pursuit.acked) != before:
+            if len(pursuit.acked) != before or not pursuit.asked:
+                pursuit.asked = True
                 self._changed(key)
             if pursuit.acked != pursuit.gateways:
                 await asyncio.sleep(delay)
