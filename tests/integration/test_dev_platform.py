@@ -99,7 +99,7 @@ def test_it_serves_repairs_what_crashes_and_leaves_nothing_when_told_to_stop(run
     profile = folder / "logs" / "profile.log.pid"
     before = profile.read_text()
     os.kill(int(before.split()[0]), signal.SIGKILL)
-    until(lambda: profile.read_text() != before, "started again")
+    until(lambda: profile.exists() and profile.read_text() != before, "started again")
     assert "profile ended with code -9; starting it again" in running.said()
     until(lambda: running.register("anna") == 409, "the account is still there")
     running.process.send_signal(signal.SIGINT)
