@@ -5,21 +5,38 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Row, text
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy import URL, Row, make_url, text
+from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
+
+from fanfold.kit.settings import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from fanfold.kit.settings import Settings
 
-__all__ = ["Database", "IntegrityError", "Row", "SQLAlchemyError"]
+__all__ = ["Database", "IntegrityError", "Row", "SQLAlchemyError", "engine_url"]
 # What repositories return and raise, for services that must name it without knowing SQL.
 
 STATEMENT_TIMEOUT_MS = 5_000
 """No hot query comes near; one that does must not hold a connection for ever."""
+
+
+def engine_url(url: str) -> URL:
+    """A PostgreSQL URL for SQLAlchemy with asyncpg, however it is written: Secrets of operators say ``postgresql://``.
+
+    Raises:
+        SettingsError: No URL of a PostgreSQL.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise SettingsError("the secret 'database_url' is no URL: postgresql://user:password@host:5432/name") from error
+    if parsed.get_backend_name() not in {"postgresql", "postgres"}:
+        raise SettingsError(f"the secret 'database_url' names {parsed.drivername}: it must begin with postgresql://")
+    return parsed.set(drivername="postgresql+asyncpg")
 
 
 class Database:
@@ -30,9 +47,9 @@ class Database:
 
     @classmethod
     def connect(cls, settings: Settings) -> Database:
-        """An engine on the secret ``database_url`` (``postgresql+asyncpg://…``); connects on first use."""
+        """An engine on the secret ``database_url`` (``postgresql://…``); connects on first use."""
         engine = create_async_engine(
-            settings.secrets.read("database_url"),
+            engine_url(settings.secrets.read("database_url")),
             pool_size=settings.database_pool,
             max_overflow=settings.database_pool,
             pool_timeout=5,

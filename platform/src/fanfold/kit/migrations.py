@@ -13,6 +13,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 from sqlmodel import SQLModel
 
+from fanfold.kit.db import engine_url
+
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
@@ -48,7 +50,7 @@ def _run(connection: Connection, room: str) -> None:
 
 
 async def _run_async(room: str, url: str) -> None:
-    engine = create_async_engine(url, poolclass=NullPool, connect_args={"timeout": 10})
+    engine = create_async_engine(engine_url(url), poolclass=NullPool, connect_args={"timeout": 10})
     try:
         async with engine.begin() as connection:
             await connection.run_sync(_run, room)

@@ -17,6 +17,7 @@ from sqlmodel import SQLModel
 
 from fanfold.contracts import events, keys
 from fanfold.kit import metrics
+from fanfold.kit.db import engine_url
 from fanfold.kit.logging import get_logger, request_id
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Relay:
 
     def __init__(self, *, schema: str, database_url: str, redis: Redis) -> None:
         self._schema = schema
-        self._dsn = database_url.replace("+asyncpg", "")
+        self._dsn = engine_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
         self._redis = redis
         self._wake = asyncio.Event()
 
