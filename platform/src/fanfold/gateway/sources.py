@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -75,7 +76,8 @@ class ConfigMapSource:
         try:
             config.load_incluster_config()  # type: ignore[no-untyped-call]
         except config.ConfigException:
-            await config.load_kube_config()  # type: ignore[no-untyped-call]
+            # Named, because the client reads KUBECONFIG once, when it is imported.
+            await config.load_kube_config(os.environ.get("KUBECONFIG"))  # type: ignore[no-untyped-call]
         async with client.ApiClient() as api:
             core = client.CoreV1Api(api)
             async with asyncio.TaskGroup() as group:
