@@ -6,18 +6,16 @@ import asyncio
 import importlib
 import json
 import os
-import secrets
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import jwt
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from fastapi import FastAPI
 
 from fanfold.contracts.components import ROUTED
+from fanfold.dev import credentials
 from fanfold.kit.runtime import Runtime
 from tools.progress import ROOT, fail, say
 
@@ -31,10 +29,20 @@ ANONYMOUS: Final = {
 """Operations without an access token, beside everything under ``/v1/media``."""
 
 
+@dataclass
+class Nowhere:
+    """Addresses of the right form that lead nowhere: building an app connects to nothing."""
+
+    database_url: str = "postgresql+asyncpg://127.0.0.1:1/none"
+    valkey_url: str = "redis://127.0.0.1:1/0"
+    s3_access_key: str = "none"
+    s3_secret_key: str = "none"  # noqa: S105 - it opens nothing
+
+
 def merged() -> dict[str, Any]:
     """The document: paths and schemas of every routed service, sorted, so that equal code gives equal bytes."""
     with tempfile.TemporaryDirectory() as folder:
-        _write_secrets(Path(folder))
+        credentials.write(Path(folder), Nowhere())
         documents = [asyncio.run(_document(room, Path(folder))) for room in ROUTED]
     paths: dict[str, Any] = {}
     schemas: dict[str, Any] = {}
@@ -81,25 +89,6 @@ async def _document(room: str, folder: Path) -> dict[str, Any]:
     while not isinstance(app, FastAPI):  # a hot route stands in front of the app it wraps
         app = app.app
     return app.openapi()
-
-
-def _write_secrets(folder: Path) -> None:
-    """Values of the right form that open nothing."""
-    key = Ed25519PrivateKey.generate()
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    public = json.loads(jwt.get_algorithm_by_name("EdDSA").to_jwk(key.public_key()))
-    values = {
-        "database_url": "postgresql+asyncpg://nobody:nothing@127.0.0.1:1/none",
-        "valkey_url": "redis://127.0.0.1:1/0",
-        "s3_access_key": "none",
-        "s3_secret_key": "none",
-        "identity_key": secrets.token_hex(32),
-        "cursor_key": secrets.token_hex(32),
-        "token_private_key": pem,
-        "token_jwks": json.dumps({"keys": [{**public, "kid": "none"}]}),
-    }
-    for name, value in values.items():
-        (folder / name).write_text(value)
 
 
 def main(arguments: list[str]) -> None:

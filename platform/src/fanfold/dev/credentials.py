@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
@@ -21,10 +21,17 @@ from fanfold.profile.tokens import thumbprint
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fanfold.dev.stores import BackingStores
+
+class Stores(Protocol):
+    """Where the backing stores are, and what opens them."""
+
+    database_url: str
+    valkey_url: str
+    s3_access_key: str
+    s3_secret_key: str
 
 
-def write(folder: Path, stores: BackingStores) -> None:
+def write(folder: Path, stores: Stores) -> None:
     """Write one file per secret, readable by the owner alone. Addresses are of this run, keys stay as they are."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name in ("identity_key", "cursor_key"):
