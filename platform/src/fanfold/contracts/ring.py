@@ -9,6 +9,7 @@ Positions depend on slot names alone, never on addresses, on the order of the li
 
 from __future__ import annotations
 
+import itertools
 import math
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from fanfold.contracts.snapshot import Slot
 
+SPACE: Final = 1 << 64
+"""Positions on the circle."""
 VIRTUAL_NODES: Final = 160
 BOUNDED_LOAD: Final = 1.25
 
@@ -75,6 +78,26 @@ class Ring:
             IndexError: The ring is empty.
         """
         return self._owners[bisect_left(self._positions, key)]
+
+    def virtual_node(self, key: int) -> tuple[int, int]:
+        """The virtual node that ``key`` belongs to: its position, and its number among its slot's, from 0.
+
+        Raises:
+            IndexError: The ring is empty.
+        """
+        name = self.names[self.owner(key)]
+        position = self._positions[bisect_left(self._positions, key) % len(self._positions)]
+        numbers = (n for n in itertools.count() if xxhash.xxh3_64_intdigest(f"{name}#{n}".encode()) == position)
+        return position, next(numbers)
+
+    def spans(self) -> tuple[int, ...]:
+        """How many of the `SPACE` positions belong to each slot, in the order of `names`: its share of all keys."""
+        spans = [0] * len(self.names)
+        before = self._positions[-1] - SPACE if self._positions else 0
+        for position, owner in zip(self._positions, self._owners, strict=False):
+            spans[owner] += position - before
+            before = position
+        return tuple(spans)
 
     def walk(self, key: int) -> Iterator[int]:
         """Every slot once, in the order in which ``key`` would fall to them."""
