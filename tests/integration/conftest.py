@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -24,12 +23,10 @@ from uuid import UUID
 import asyncpg
 import httpx
 import hypothesis  # noqa: F401 - else its plugin loads it at the session's end, where CPython 3.11 may fail parsing it
-import jwt
 import pytest
+import structlog
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import SQLModel
@@ -38,6 +35,7 @@ from starlette.types import ASGIApp
 from fanfold.contracts import headers
 from fanfold.contracts.components import COMPONENTS, MIGRATED
 from fanfold.contracts.ids import new_id
+from fanfold.dev import credentials
 from fanfold.dev.process import free_ports
 from fanfold.dev.stores import BackingStores
 from fanfold.kit.identity import Identity, IdentitySigner
@@ -51,6 +49,13 @@ from fanfold.kit.valkey import redis_client
 TEMPLATE = "migrated"
 START_SECONDS = 20.0
 REQUEST_SECONDS = 10.0
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plain_logs() -> None:
+    """The default of structlog draws every local variable of a traceback, which takes seconds and hides the message."""
+    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[structlog.processors.add_log_level, plain], cache_logger_on_first_use=False)
 
 
 @pytest.fixture(scope="session")
@@ -100,22 +105,8 @@ def database_url(stores: BackingStores, _template: str) -> Iterator[str]:
 def secrets_dir(stores: BackingStores, database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with every secret that components read."""
     folder = tmp_path_factory.mktemp("secrets")
-    key = Ed25519PrivateKey.generate()
-    public = json.loads(jwt.get_algorithm_by_name("EdDSA").to_jwk(key.public_key()))
-    jwks = {"keys": [{**public, "kid": "test-1", "use": "sig", "alg": "EdDSA"}]}
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    contents = {
-        "database_url": database_url,
-        "valkey_url": stores.valkey_url,
-        "s3_access_key": stores.s3_access_key,
-        "s3_secret_key": stores.s3_secret_key,
-        "identity_key": secrets.token_hex(32),
-        "cursor_key": secrets.token_hex(32),
-        "token_private_key": pem,
-        "token_jwks": json.dumps(jwks),
-    }
-    for name, value in contents.items():
-        (folder / name).write_text(value)
+    credentials.write(folder, stores)
+    (folder / "database_url").write_text(database_url)
     return folder
 
 

@@ -190,7 +190,8 @@ class Rig:
             "exp": now + lifetime,
             "iss": "fanfold",
         }
-        return jwt.encode(claims, key, algorithm="EdDSA", headers={"kid": "test-1"})
+        kid = json.loads(self.house.secrets.read("token_jwks"))["keys"][0]["kid"]
+        return jwt.encode(claims, key, algorithm="EdDSA", headers={"kid": kid})
 
     def bearer(self, **over: Any) -> dict[str, str]:
         return {"authorization": f"Bearer {self.token(**over)}"}
