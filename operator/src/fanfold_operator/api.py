@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -18,7 +19,7 @@ from kubernetes.aio.client.configuration import Configuration
 from fanfold_operator import metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from fanfold_operator.kinds import Key, Kind, Manifest
 
@@ -63,23 +64,27 @@ class LoginError(Exception):
     """No usable way to the API server: the message says what was tried."""
 
 
-async def login() -> ApiClient:
-    """A client from the pod's service account, or else from the kubeconfig (``KUBECONFIG``, ``~/.kube/config``).
+async def login(kubeconfig: str | None = None, context: str | None = None) -> ApiClient:
+    """A client from the pod's service account, or else from a kubeconfig.
+
+    Args:
+        kubeconfig: A file; then the service account does not count. Default: ``KUBECONFIG``, ``~/.kube/config``.
+        context: Which context of it, if not the current one.
 
     Raises:
         LoginError: Neither is there or usable.
     """
     configuration = Configuration()
-    file = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
+    named = kubeconfig or os.environ.get("KUBECONFIG")
+    file = named or str(Path.home() / ".kube" / "config")
     try:
-        if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
+        if "KUBERNETES_SERVICE_HOST" in os.environ and not named and not context:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
-            await config.load_kube_config(file, client_configuration=configuration)  # type: ignore[no-untyped-call]
+            await config.load_kube_config(file, context, client_configuration=configuration)  # type: ignore[no-untyped-call]
     except config.ConfigException as error:
-        where = os.environ.get("KUBECONFIG", str(Path.home() / ".kube" / "config"))
         raise LoginError(
-            f"no access to Kubernetes: not in a pod, and {where} is no usable kubeconfig: {error}"
+            f"no access to Kubernetes: not in a pod, and {file} is no usable kubeconfig: {error}"
         ) from error
     return ApiClient(configuration)
 
@@ -98,9 +103,13 @@ class Api:
         """One object."""
         return await self._call("GET", key.type.path(key.namespace, key.name), key.kind)
 
-    async def list(self, kind: Kind, namespace: str | None) -> Manifest:
-        """A list of what the operator may care about of one kind, in one namespace or in all (None)."""
-        query = {"labelSelector": kind.label_selector} if kind.label_selector else {}
+    async def list(self, kind: Kind, namespace: str | None, selector: str | None = None) -> Manifest:
+        """A list of what the operator may care about of one kind, in one namespace or in all (None).
+
+        `selector` is a label selector in place of the kind's own.
+        """
+        chosen = selector or kind.label_selector
+        query = {"labelSelector": chosen} if chosen else {}
         return await self._call("GET", kind.path(namespace), kind.kind, query=query)
 
     async def create(self, key: Key, body: Manifest, manager: str) -> Manifest:
@@ -128,6 +137,26 @@ class Api:
         except ApiError as error:
             if not error.missing:
                 raise
+
+    @asynccontextmanager
+    async def open(self, path: str, seconds: float | None, **query: str) -> AsyncIterator[aiohttp.ClientResponse]:
+        """GET what is no JSON, or has no end: its body is read as it comes, within `seconds` in all (None: no limit).
+
+        Raises:
+            ApiError: Refused, not reached, or broken off.
+        """
+        request = await self._client.param_serialize(
+            "GET", quote(path), query_params=list(query.items()), header_params={}, auth_settings=["BearerToken"]
+        )
+        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=TIMEOUT_SECONDS)
+        try:
+            answer = await self._client.call_api(*request, _request_timeout=timeout)
+            async with answer.response as response:
+                if not 200 <= response.status < 300:
+                    raise _error(response.status, await response.read())
+                yield response
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ApiError(0, "Unreachable", f"GET {path}: {type(error).__name__}: {error}") from error
 
     async def _call(  # noqa: PLR0913, PLR0917 - private, and all that a request consists of
         self,
