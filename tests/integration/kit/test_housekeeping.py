@@ -4,10 +4,12 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from redis.exceptions import RedisError
 
 from fanfold.contracts import keys
-from fanfold.kit.housekeeping import Housekeeper
-from fanfold.kit.streams import oldest_seconds, publish
+from fanfold.kit import metrics
+from fanfold.kit.housekeeping import BacklogGauge, Housekeeper
+from fanfold.kit.streams import backlog, publish
 from fanfold.kit.valkey import redis_client
 
 if TYPE_CHECKING:
@@ -59,17 +61,55 @@ async def test_nothing_is_deleted_before_a_group_that_needs_it_exists(redis: Any
     assert await keeper.sweep() == 1
 
 
-async def test_the_age_of_the_oldest_message_counts_those_under_way_and_those_not_yet_read(redis: Any) -> None:
-    assert await oldest_seconds(redis, TOPIC, "group") == 0.0
+async def test_a_backlog_counts_messages_under_way_and_those_not_yet_read(redis: Any) -> None:
+    assert (await backlog(redis, TOPIC, "group")).oldest_seconds() == 0.0
     await redis.xgroup_create(STREAM, "group", id="0", mkstream=True)
     seconds, _ = await redis.time()
     await redis.xadd(STREAM, {b"event": b"old"}, id=f"{seconds * 1000 - MINUTE_AGO_MS}-0")
     await publish(redis, TOPIC, 3, b"new")
-    assert 59 < await oldest_seconds(redis, TOPIC, "group") < 70, "not yet read"
+    waiting = await backlog(redis, TOPIC, "group")
+    assert waiting.messages == 2
+    assert 59 < waiting.oldest_seconds() < 70, "not yet read"
 
     old, new = await read(redis, "group")
-    assert 59 < await oldest_seconds(redis, TOPIC, "group") < 70, "read, not acknowledged"
+    waiting = await backlog(redis, TOPIC, "group")
+    assert waiting.messages == 2
+    assert 59 < waiting.oldest_seconds() < 70, "read, not acknowledged"
     await redis.xack(STREAM, "group", old)
-    assert await oldest_seconds(redis, TOPIC, "group") < 10
+    waiting = await backlog(redis, TOPIC, "group")
+    assert waiting.messages == 1
+    assert waiting.oldest_seconds() < 10
     await redis.xack(STREAM, "group", new)
-    assert await oldest_seconds(redis, TOPIC, "group") == 0.0
+    waiting = await backlog(redis, TOPIC, "group")
+    assert (waiting.messages, waiting.oldest_seconds()) == (0, 0.0)
+
+
+async def test_a_backlog_stays_counted_when_acknowledged_messages_are_trimmed_or_some_deleted(redis: Any) -> None:
+    await redis.xgroup_create(STREAM, "group", id="0", mkstream=True)
+    for number in range(6):
+        await publish(redis, TOPIC, 3, b"%d" % number)
+    await redis.xack(STREAM, "group", *await read(redis, "group", count=2))
+    assert await Housekeeper(redis, {TOPIC: ("group",)}).sweep() == 2
+    assert (await backlog(redis, TOPIC, "group")).messages == 4
+    unread = [message_id for message_id, _ in await redis.xrange(STREAM)]
+    await redis.xdel(STREAM, unread[1])  # the server cannot tell the lag any more
+    assert (await backlog(redis, TOPIC, "group")).messages == 3
+
+
+def shown(gauge: Any) -> dict[tuple[str, ...], float]:
+    return {tuple(one.labels.values()): one.value for family in gauge.collect() for one in family.samples}
+
+
+async def test_what_workers_are_scaled_by_disappears_when_it_cannot_be_measured(redis: Any) -> None:
+    await redis.xgroup_create(STREAM, "group", id="0", mkstream=True)
+    await publish(redis, TOPIC, 3, b"one")
+    await BacklogGauge(redis, "group", (TOPIC, "fanout-other")).measure()
+    assert shown(metrics.BACKLOG_MESSAGES) == {("group",): 1.0}
+    assert shown(metrics.STREAM_WAITING) == {(TOPIC, "group"): 1.0, ("fanout-other", "group"): 0.0}
+    assert 0 <= shown(metrics.BACKLOG_OLDEST)["group",] < 10
+
+    gone = redis_client("redis://127.0.0.1:1/0")
+    with pytest.raises((RedisError, OSError)):
+        await BacklogGauge(gone, "group", (TOPIC,)).measure()
+    await gone.aclose()
+    assert shown(metrics.BACKLOG_MESSAGES) == shown(metrics.BACKLOG_OLDEST) == shown(metrics.STREAM_WAITING) == {}

@@ -11,7 +11,7 @@ from fanfold.feed.jobs import LANES, LARGE, Job, Lane, decode, encode, partition
 from fanfold.feed.repository import FeedRepository
 from fanfold.feed.settings import FanoutSettings
 from fanfold.kit import streams
-from fanfold.kit.housekeeping import Housekeeper
+from fanfold.kit.housekeeping import BacklogGauge, Housekeeper
 
 if TYPE_CHECKING:
     from fanfold.kit.runtime import Runtime
@@ -49,3 +49,4 @@ async def build(runtime: Runtime[FanoutSettings]) -> None:
     groups = dict(events.GROUPS)
     groups.update((lane, (GROUP,)) for lane in LANES)
     runtime.background("housekeeping", Housekeeper(runtime.redis, groups).run)
+    runtime.background("backlog", BacklogGauge(runtime.redis, GROUP, (*TOPICS, *LANES)).run)

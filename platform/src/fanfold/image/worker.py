@@ -10,6 +10,7 @@ from fanfold.image.cleanup import Cleanup
 from fanfold.image.rendering import Renderer
 from fanfold.image.settings import ImageSettings
 from fanfold.image.wiring import open_stores
+from fanfold.kit.housekeeping import BacklogGauge
 from fanfold.kit.streams import Consumer, of_events
 
 if TYPE_CHECKING:
@@ -30,13 +31,15 @@ async def build(runtime: Runtime[ImageSettings]) -> None:
         if isinstance(event, ImageStored):
             await renderer.make(event.image_id)
 
-    for topic, handle in (
-        (ImageStored.topic, on_stored),
-        (PostDeleted.topic, cleanup.handle),
-        (AccountDeleted.topic, cleanup.handle),
-    ):
+    handlers = {
+        ImageStored.topic: on_stored,
+        PostDeleted.topic: cleanup.handle,
+        AccountDeleted.topic: cleanup.handle,
+    }
+    for topic, handle in handlers.items():
         consumer = Consumer(
             runtime.redis, topic=topic, group=GROUP, name=settings.instance, handle=of_events(handle), count=1
         )
         runtime.background(f"consume-{topic}", consumer.run)
     runtime.background("sweep", cleanup.run)
+    runtime.background("backlog", BacklogGauge(runtime.redis, GROUP, handlers).run)

@@ -22,6 +22,11 @@ EVENTS_HANDLED = Counter(
 STREAM_OLDEST = Gauge(
     "fanfold_stream_oldest_seconds", "Age of the oldest message a group has not acknowledged.", ["topic", "group"]
 )
+STREAM_WAITING = Gauge("fanfold_stream_messages", "Messages a group has not acknowledged.", ["topic", "group"])
+BACKLOG_MESSAGES = Gauge(
+    "fanfold_backlog_messages", "Messages this worker's group has not acknowledged, over all topics.", ["group"]
+)
+BACKLOG_OLDEST = Gauge("fanfold_backlog_oldest_seconds", "Age of the oldest of them; 0 when there is none.", ["group"])
 EVENT_AGE = Histogram(
     "fanfold_event_age_seconds",
     "From publication to the end of handling.",

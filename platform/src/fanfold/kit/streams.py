@@ -240,20 +240,45 @@ async def _acknowledged_floor(redis: Any, stream: bytes, required: Collection[st
     return min(floors, key=_order, default=None)
 
 
-async def oldest_seconds(redis: Any, topic: str, group: str, partitions: int = events.PARTITIONS) -> float:
-    """Age of the oldest message that ``group`` has not acknowledged, over all partitions; 0 when there is none."""
-    oldest = math.inf
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What a group has not acknowledged.
+
+    Attributes:
+        messages: How many, delivered or not.
+        oldest_ms: Unix milliseconds at which the oldest was added; infinity when there is none.
+    """
+
+    messages: int = 0
+    oldest_ms: float = math.inf
+
+    def __add__(self, other: Backlog) -> Backlog:
+        return Backlog(self.messages + other.messages, min(self.oldest_ms, other.oldest_ms))
+
+    def oldest_seconds(self) -> float:
+        """Age of the oldest; 0 when there is none."""
+        return max(0.0, time.time() - self.oldest_ms / 1000)
+
+
+async def backlog(redis: Any, topic: str, group: str, partitions: int = events.PARTITIONS) -> Backlog:
+    """What ``group`` has not acknowledged of ``topic``, over all partitions."""
+    waiting = Backlog()
     for partition in range(partitions):
         stream = keys.stream(topic, partition)
         with suppress(ResponseError):  # no such stream yet
             for known in await redis.xinfo_groups(stream):
                 if known["name"] == group.encode():
-                    oldest = min(oldest, await _oldest_ms(redis, stream, known))
-    return max(0.0, time.time() - oldest / 1000)  # infinity: nothing waits
+                    waiting += Backlog(await _unread(redis, stream, known), await _oldest_ms(redis, stream, known))
+    return waiting
+
+
+async def _unread(redis: Any, stream: bytes, group: dict[str, Any]) -> int:
+    """Messages under way or not delivered yet. Where the server lost count, the whole stream: never too few."""
+    lag = group.get("lag")
+    return int(group["pending"] + lag if lag is not None else await redis.xlen(stream))
 
 
 async def _oldest_ms(redis: Any, stream: bytes, group: dict[str, Any]) -> float:
-    """Unix milliseconds at which the group's oldest unacknowledged message was added; infinity when there is none."""
     if group["pending"]:
         return _order((await redis.xpending(stream, group["name"]))["min"])[0]
     waiting = await redis.xrange(stream, min=b"(" + group["last-delivered-id"], count=1)

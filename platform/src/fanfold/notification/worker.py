@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from fanfold.contracts.events import GROUPS
+from fanfold.kit.housekeeping import BacklogGauge
 from fanfold.kit.streams import Consumer, of_events
 from fanfold.kit.users import Users
 from fanfold.notification.push import Pushes
@@ -28,3 +29,4 @@ async def build(runtime: Runtime[NotificationSettings]) -> None:
     for topic in TOPICS:
         consumer = Consumer(runtime.redis, topic=topic, group=GROUP, name=settings.instance, handle=handle)
         runtime.background(f"consume-{topic}", consumer.run)
+    runtime.background("backlog", BacklogGauge(runtime.redis, GROUP, TOPICS).run)
