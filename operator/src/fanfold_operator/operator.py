@@ -19,7 +19,9 @@ from fanfold_operator.handlers import watching
 from fanfold_operator.handlers.observer import Observer
 from fanfold_operator.planning.actions import Images
 from fanfold_operator.reconcile import Reconciler
-from fanfold_operator.ring.acks import AckTracker, Gateways
+from fanfold_operator.ring.acks import AckTracker
+from fanfold_operator.ring.ports import AdminPorts
+from fanfold_operator.ring.releases import Releases
 from fanfold_operator.store import Store
 from fanfold_operator.workqueue import WorkQueue
 
@@ -83,14 +85,21 @@ class Operator:
         async with AsyncExitStack() as stack:
             api = Api(await login())
             stack.push_async_callback(api.close)
-            gateways = Gateways()
-            stack.push_async_callback(gateways.close)
-            acks = AckTracker(self._ask or gateways, self.queue.add)
+            ports = AdminPorts()
+            stack.push_async_callback(ports.close)
+            acks, releases = AckTracker(self._ask or ports.epoch, self.queue.add), Releases(ports.release)
             stack.callback(acks.close)
+            stack.callback(releases.close)
             observer = Observer(self.store, self.queue.add)
             writer = Writer(api, self.store, observer.observe)
             reconciler = Reconciler(
-                api=api, store=self.store, writer=writer, recorder=Recorder(api), acks=acks, images=self._options.images
+                api=api,
+                store=self.store,
+                writer=writer,
+                recorder=Recorder(api),
+                acks=acks,
+                releases=releases,
+                images=self._options.images,
             )
             await self._first_listing(observer, api)
             options = self._options

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fanfold_operator.apply import Writer
     from fanfold_operator.events import Recorder
     from fanfold_operator.ring.acks import AckTracker
+    from fanfold_operator.ring.releases import Releases
     from fanfold_operator.store import Store
 
 UNREADY_SECONDS: Final = 10.0
@@ -33,13 +34,22 @@ class Reconciler:
     """Called by the work queue with a key; answers after how many seconds it wants to be called again, if so."""
 
     def __init__(  # noqa: PLR0913 - the composition root hands over what it made, by keyword
-        self, *, api: Api, store: Store, writer: Writer, recorder: Recorder, acks: AckTracker, images: Images
+        self,
+        *,
+        api: Api,
+        store: Store,
+        writer: Writer,
+        recorder: Recorder,
+        acks: AckTracker,
+        releases: Releases,
+        images: Images,
     ) -> None:
         self._api = api
         self._store = store
         self._writer = writer
         self._recorder = recorder
         self._acks = acks
+        self._releases = releases
         self._images = images
         self._credentials = Credentials(api, writer)
         self._ring_maps: dict[Key, Manifest] = {}
@@ -103,7 +113,9 @@ class Reconciler:
         await self._writer.apply(config_map, RING_MANAGER)
         self._ring_maps[key] = config_map
         metrics.ring_epoch.labels(key.namespace, spec.platform).set(now.snapshot.epoch)
-        acks = self._acks.follow(key, now.snapshot.epoch, ring.gateways(view), fresh=now.changed)
+        gateways, parting = ring.gateways(view), ring.parting_gateways(view)
+        acks = self._acks.follow(key, now.snapshot.epoch, gateways, parting, fresh=now.changed)
+        self._releases.follow(key, now.snapshot.epoch, ring.leaving(view, now), acks.least)
         if acks.asked:  # soon: until then, after a restart for example, nothing is known that is worth a write
             await self._writer.status(resource, ring.status(view, now, acks))
         return float(spec.snapshot_refresh_seconds)
@@ -159,6 +171,7 @@ class Reconciler:
     def _forget(self, key: Key) -> None:
         self._ring_maps.pop(key, None)
         self._acks.forget(key)
+        self._releases.forget(key)
 
 
 def _now() -> datetime:

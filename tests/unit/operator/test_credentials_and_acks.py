@@ -12,7 +12,8 @@ from aiohttp import web
 
 from fanfold_operator.kinds import Key
 from fanfold_operator.resources import credentials
-from fanfold_operator.ring.acks import AckTracker, Gateways
+from fanfold_operator.ring.acks import AckTracker
+from fanfold_operator.ring.ports import AdminPorts
 
 RING = Key("HashRing", "prod", "demo")
 
@@ -72,8 +73,8 @@ async def gateway() -> AsyncIterator[tuple[str, dict[str, int]]]:
 
 async def test_gateways_are_asked_until_all_use_the_epoch(gateway: tuple[str, dict[str, int]]) -> None:
     address, state = gateway
-    ask, changed = Gateways(), asyncio.Event()
-    tracker = AckTracker(ask, lambda _: changed.set())
+    ports, changed = AdminPorts(), asyncio.Event()
+    tracker = AckTracker(ports.epoch, lambda _: changed.set())
     first = tracker.follow(RING, 4, [address], fresh=True)
     assert (first.acked, first.gateways, first.seconds, first.asked) == (0, 1, None, False)
     async with asyncio.timeout(3):
@@ -91,4 +92,4 @@ async def test_gateways_are_asked_until_all_use_the_epoch(gateway: tuple[str, di
     joined = tracker.follow(RING, 4, [address, "127.0.0.1:1"], fresh=False)
     assert (joined.acked, joined.gateways) == (1, 2), "who acked before need not again; who does not answer has not"
     tracker.close()
-    await ask.close()
+    await ports.close()

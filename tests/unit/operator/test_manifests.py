@@ -91,11 +91,20 @@ def test_every_probe_and_grace_fits(everything: list[Manifest]) -> None:
             "readinessProbe",
         }
         env = {item["name"]: item.get("value") for item in container["env"]}
-        assert (
-            float(env["FANFOLD_DRAIN_SECONDS"]) + float(env["FANFOLD_GRACE_SECONDS"])
-            < spec["terminationGracePeriodSeconds"]
-        )
+        waits = ("FANFOLD_RELEASE_SECONDS", "FANFOLD_DRAIN_SECONDS", "FANFOLD_GRACE_SECONDS")
+        assert sum(float(env[name]) for name in waits) < spec["terminationGracePeriodSeconds"]
         assert one["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+
+
+def test_who_serves_waits_before_it_stops_until_nobody_sends_to_it(everything: list[Manifest]) -> None:
+    hooks = {
+        one["metadata"]["name"]: one["spec"]["template"]["spec"]["containers"][0].get("lifecycle")
+        for one in everything
+        if one["kind"] == "Deployment"
+    }
+    waits = {"preStop": {"httpGet": {"path": "/drain", "port": "admin"}}}
+    assert hooks["demo-feed"] == hooks["demo-gateway"] == waits
+    assert hooks["demo-feed-worker"] is None
 
 
 def test_every_object_has_an_owner_and_the_platforms_label(everything: list[Manifest]) -> None:

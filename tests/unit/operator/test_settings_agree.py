@@ -24,7 +24,8 @@ def test_a_component_takes_every_setting_it_is_given(component: str, monkeypatch
     assert settings.version == "1.2.3"
     assert settings.peers["follow"] == "http://demo-follow:8000"
     assert settings.celebrity_threshold == 10_000
-    assert settings.drain_seconds + settings.grace_seconds < environment.GRACE_SECONDS
+    waits = settings.release_seconds + settings.drain_seconds + settings.grace_seconds
+    assert waits < environment.GRACE_SECONDS
 
 
 def test_every_setting_is_read_by_some_component() -> None:

@@ -13,12 +13,18 @@ from fanfold_operator.resources.workload import CACHE_DIR
 if TYPE_CHECKING:
     from fanfold.contracts.resources import PlatformSpec
 
+RELEASE_SECONDS: Final = 20
+"""Most time a pod waits, before it is told to stop, for all gateways to have turned away: a fraction of a second where
+there are other replicas, as long as a successor needs to start where there is none."""
+ENTRY_SECONDS: Final = 3
+"""The same for a gateway: before it stand kube-proxy and load balancers, of which nobody tells when they are done."""
 DRAIN_SECONDS: Final = 5
-"""From failing readiness to closing the port: several times what a snapshot needs to reach every gateway."""
+"""From failing readiness to closing the port: for kube-proxy, which carries the calls between services, and for those
+who keep connections."""
 FINISH_SECONDS: Final = 20
 """For requests under way to end."""
-GRACE_SECONDS: Final = DRAIN_SECONDS + FINISH_SECONDS + 10
-"""Before the kubelet kills: both of the above, and closing connections."""
+GRACE_SECONDS: Final = RELEASE_SECONDS + DRAIN_SECONDS + FINISH_SECONDS + 10
+"""Before the kubelet kills: all of the above, and closing connections."""
 
 _USES_OBJECTS: Final = frozenset({"image", "image-worker"})
 
@@ -45,6 +51,7 @@ def of_component(component: str, namespace: str, platform: str, version: str, sp
         "FANFOLD_FEED_LENGTH": str(spec.feed.length),
         "FANFOLD_CELEBRITY_THRESHOLD": str(spec.fanout.celebrity_threshold),
         "FANFOLD_CELEBRITY_MODE": spec.fanout.celebrity_mode,
+        "FANFOLD_RELEASE_SECONDS": str(ENTRY_SECONDS if component == "gateway" else RELEASE_SECONDS),
         "FANFOLD_DRAIN_SECONDS": str(DRAIN_SECONDS),
         "FANFOLD_GRACE_SECONDS": str(FINISH_SECONDS),
     }

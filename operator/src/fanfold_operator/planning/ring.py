@@ -11,14 +11,15 @@ from fanfold_operator.conditions import Condition, is_true, merge, timestamp
 from fanfold_operator.kinds import CONFIG_MAP
 from fanfold_operator.planning.service import wanted
 from fanfold_operator.resources import meta
-from fanfold_operator.ring.endpoints import by_service
+from fanfold_operator.ring.endpoints import address, by_service, host_of
 from fanfold_operator.ring.snapshot import Ring, advance, recall
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from fanfold_operator.kinds import Manifest
+    from fanfold_operator.ring.slots import Endpoint
 
 GATEWAY: Final = "gateway"
 PROPAGATION_SECONDS: Final = 10.0
@@ -47,6 +48,7 @@ class Acks:
         waiting: Seconds since the epoch or the gateways changed.
         seconds: From its write until all used it, once they did.
         asked: Whether each gateway has been asked once.
+        least: The oldest epoch that any gateway, also one that is leaving, may still use.
     """
 
     epoch: int = 0
@@ -55,19 +57,19 @@ class Acks:
     waiting: float = 0.0
     seconds: float | None = None
     asked: bool = True
+    least: int = 0
 
 
 def advance_ring(view: RingView) -> Ring:
     """The ring for what is known now."""
     spec = parse(HashRingSpec, view.resource)
     namespace = view.resource["metadata"]["namespace"]
-    services = [parse(PlatformServiceSpec, service) for service in view.services]
     return advance(
         recall(view.config_map),
         platform=f"{namespace}/{spec.platform}",
         spec=spec,
         endpoints=by_service(view.slices),
-        wanted={service.component: wanted(service) for service in services},
+        wanted=_wanted(view),
         least_epoch=view.resource.get("status", {}).get("epoch", 0),
     )
 
@@ -87,8 +89,40 @@ def config_map(view: RingView, ring: Ring) -> Manifest:
 
 def gateways(view: RingView) -> list[str]:
     """``host:port`` of the ready gateways' admin ports, in order."""
-    hosts = (one.address.rpartition(":")[0] for one in by_service(view.slices).get(GATEWAY, ()) if one.usable)
-    return sorted(f"{host}:{ADMIN_PORT}" for host in hosts)
+    return _admin_ports(one for one in by_service(view.slices).get(GATEWAY, ()) if one.usable)
+
+
+def parting_gateways(view: RingView) -> list[str]:
+    """Those that are leaving or not ready: they may still forward for clients that keep their connections."""
+    return _admin_ports(one for one in by_service(view.slices).get(GATEWAY, ()) if not one.usable)
+
+
+def leaving(view: RingView, ring: Ring) -> list[str]:
+    """Admin ports of terminating pods that need not stay: their keys are with others, or nobody wants the service.
+
+    The last pod of a service is not among them, whether its successor is on its way or not: while all slots drain,
+    gateways go on sending to them.
+    """
+    spec = parse(HashRingSpec, view.resource)
+    endpoints, sizes = by_service(view.slices), _wanted(view)
+    served = {
+        name
+        for name, slots in ring.snapshot.services.items()
+        if not sizes.get(name) or any(slot.state == "active" for slot in slots)
+    }
+    return _admin_ports(
+        one for name in spec.services if name in served for one in endpoints.get(name, ()) if one.leaving
+    )
+
+
+def _wanted(view: RingView) -> dict[str, int]:
+    """Replicas wanted, by component."""
+    services = [parse(PlatformServiceSpec, service) for service in view.services]
+    return {service.component: wanted(service) for service in services}
+
+
+def _admin_ports(endpoints: Iterable[Endpoint]) -> list[str]:
+    return sorted(address(host_of(one.address), ADMIN_PORT) for one in endpoints)
 
 
 def status(view: RingView, ring: Ring, acks: Acks) -> dict[str, Any]:

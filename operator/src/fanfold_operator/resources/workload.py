@@ -19,6 +19,7 @@ CACHE_DIR: Final = "/var/cache/fanfold"
 ROLLOUT_SECONDS: Final = 300
 """A rollout without progress for so long has failed (`progressDeadlineSeconds`)."""
 SCALE_DOWN_WINDOW_SECONDS: Final = 300
+STUCK_GRACE_SECONDS: Final = 5
 
 
 class Workload:
@@ -175,6 +176,8 @@ class Workload:
             mounts.append({"name": "cache", "mountPath": CACHE_DIR})
         live = {"httpGet": {"path": "/livez", "port": "admin"}}
         ready = {"httpGet": {"path": "/readyz", "port": "admin"}}
+        # Workers get no traffic, and have nothing to wait for.
+        hooks = {"lifecycle": {"preStop": {"httpGet": {"path": "/drain", "port": "admin"}}}} if spec.serves else {}
         return {
             "name": spec.component,
             "image": spec.image,
@@ -184,7 +187,15 @@ class Workload:
             "ports": ports,
             "resources": resources(spec.resources.requests, spec.resources.limits),
             "startupProbe": {**live, "periodSeconds": 1, "timeoutSeconds": 3, "failureThreshold": 120},
-            "livenessProbe": {**live, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 3},
+            # A process that answers nothing is not waited for as one that leaves in order.
+            "livenessProbe": {
+                **live,
+                "periodSeconds": 10,
+                "timeoutSeconds": 5,
+                "failureThreshold": 3,
+                "terminationGracePeriodSeconds": STUCK_GRACE_SECONDS,
+            },
             "readinessProbe": {**ready, "periodSeconds": 3, "timeoutSeconds": 3, "failureThreshold": 2},
             "volumeMounts": mounts,
+            **hooks,
         }

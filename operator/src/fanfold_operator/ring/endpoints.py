@@ -20,6 +20,11 @@ def address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def host_of(address: str) -> str:
+    """The host of ``host:port``, without brackets."""
+    return address.rpartition(":")[0].strip("[]")
+
+
 def by_service(slices: Iterable[Manifest]) -> dict[str, list[Endpoint]]:
     """Endpoints by the service label of their slices.
 

@@ -17,6 +17,8 @@ from fanfold.kit.identity import Identity, InvalidIdentityError
 from fanfold.kit.logging import get_logger, request_id
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from fanfold.kit.identity import IdentitySigner
@@ -34,9 +36,10 @@ UNMATCHED: Final = "unmatched"
 class Edge:
     """Pure ASGI, so that hot routes in front of FastAPI pay for nothing they do not use."""
 
-    def __init__(self, app: ASGIApp, signer: IdentitySigner) -> None:
+    def __init__(self, app: ASGIApp, signer: IdentitySigner, draining: Callable[[], bool] = lambda: False) -> None:
         self._app = app
         self._signer = signer
+        self._draining = draining
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request; other scope types (lifespan) pass through."""
@@ -54,6 +57,8 @@ class Edge:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), (_REQUEST_ID, current.encode("ascii", "replace"))]
+                if self._draining():  # who keeps this connection would meet a closed port next
+                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
         metrics.IN_FLIGHT.inc()

@@ -14,13 +14,11 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Generic
 
-import msgspec
 import uvicorn
 import uvloop
-from fastapi import FastAPI, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from fanfold.kit import logging as logs
+from fanfold.kit.admin import admin_app
 from fanfold.kit.asgi import Edge
 from fanfold.kit.db import Database
 from fanfold.kit.identity import IdentitySigner
@@ -53,8 +51,9 @@ class Runtime(Generic[Configured]):
 
     def __init__(self, settings: Configured) -> None:
         self.settings = settings
-        self.admin = _admin_app(self)
+        self.admin = admin_app(self)
         self.draining = False
+        self._released = asyncio.Event()
         self._stack = AsyncExitStack()
         self._checks: dict[str, Callable[[], Awaitable[Any]]] = {}
         self._background: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
@@ -129,6 +128,23 @@ class Runtime(Generic[Configured]):
                 reasons[name] = f"{type(error).__name__}: {error}"
         return reasons
 
+    def release(self) -> None:
+        """No gateway sends here any more, nor will: a pod that was told to leave may stop."""
+        self._released.set()
+
+    async def release_awaited(self) -> bool:
+        """Wait until released, at most for ``release_seconds``; whether it was.
+
+        All goes on as before meanwhile: who waits is ready, serves, and tells nobody. Only the API server's word that
+        the pod is terminating moves traffic away, so a stranger who calls `/drain` has nothing but a slow answer.
+        """
+        try:
+            async with asyncio.timeout(self.settings.release_seconds):
+                await self._released.wait()
+        except TimeoutError:
+            log.warning("not_released", seconds=self.settings.release_seconds)
+        return self._released.is_set()
+
     @asynccontextmanager
     async def started(
         self, build: Callable[[Runtime[Configured]], Awaitable[ASGIApp | None]]
@@ -145,7 +161,7 @@ class Runtime(Generic[Configured]):
             app = await build(self)
             servers = [_Server(self.admin, self.settings.admin_host, self.settings.admin_port)]
             if app is not None:
-                edge = Edge(app, self.signer)
+                edge = Edge(app, self.signer, draining=lambda: self.draining)
                 servers.append(_Server(edge, self.settings.traffic_host, self.settings.traffic_port))
             tasks = [asyncio.create_task(server.serve(), name="server") for server in servers]
             work: list[asyncio.Task[None]] = []
@@ -172,7 +188,12 @@ class Runtime(Generic[Configured]):
         return 1 if failed else 0
 
     async def _drain(self, servers: list[_Server], tasks: list[asyncio.Task[None]], work: list[Any]) -> None:
+        """Wait for what nobody acknowledges, then end.
+
+        Kube-proxy and load balancers turn away; who keeps a connection is told with the next answer to close it.
+        """
         self.draining = True
+        self.release()  # a hook that still waits has nothing to wait for
         log.info("draining", seconds=self.settings.drain_seconds)
         await asyncio.sleep(self.settings.drain_seconds)
         for callback in self._drains:
@@ -251,27 +272,6 @@ def _report_failures(tasks: list[asyncio.Task[None]]) -> bool:
             log.error("task_ended", task=task.get_name(), exc_info=task.exception())
             return True
     return False
-
-
-def _admin_app(runtime: Runtime[Any]) -> FastAPI:
-    """``/livez``: the loop turns. ``/readyz``: the parts it needs answer. ``/metrics``: Prometheus text."""
-    app = FastAPI(title="admin", openapi_url=None, docs_url=None, redoc_url=None)
-
-    @app.get("/livez")
-    async def _() -> Response:
-        return Response("ok\n", media_type="text/plain")
-
-    @app.get("/readyz")
-    async def _() -> Response:
-        reasons = await runtime.unready()
-        body = msgspec.json.encode({"ready": not reasons, "reasons": reasons})
-        return Response(body, 503 if reasons else 200, media_type="application/json")
-
-    @app.get("/metrics")
-    async def _() -> Response:
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
-
-    return app
 
 
 def run(build: Callable[[Runtime[Configured]], Awaitable[ASGIApp | None]], kind: type[Configured]) -> int:

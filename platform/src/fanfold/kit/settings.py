@@ -66,8 +66,10 @@ class Settings(BaseSettings):
     secrets_dir: Path = Path("/run/fanfold/secrets")
     peers: dict[str, str] = {}
     """Base URL of each other service, e.g. ``{"follow": "http://demo-follow:8000"}``."""
+    release_seconds: float = Field(default=20.0, ge=0, le=300)
+    """Most time the preStop hook waits for the operator's word that every gateway has stopped sending here."""
     drain_seconds: float = Field(default=2.0, ge=0, le=300)
-    """Between failing readiness and closing the port: long enough for gateways to learn of it."""
+    """Between failing readiness and closing the port: for kube-proxy, load balancers and kept-alive connections."""
     grace_seconds: float = Field(default=15.0, ge=0, le=600)
     """For requests and messages under way to end."""
     database_pool: int = Field(default=5, ge=1, le=100)

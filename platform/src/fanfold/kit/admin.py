@@ -1,0 +1,51 @@
+"""The admin port of every component: for the kubelet, for Prometheus and for the operator; never for clients.
+
+It is open to the cluster, so nothing here can hurt: `/drain` only waits, and `/release` only ends that wait.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from fastapi import FastAPI, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+if TYPE_CHECKING:
+    from fanfold.kit.runtime import Runtime
+
+
+def admin_app(runtime: Runtime[Any]) -> FastAPI:
+    """The app; components may add pages of their own.
+
+    - ``/livez``: the loop turns.
+    - ``/readyz``: the parts it needs answer.
+    - ``/metrics``: Prometheus text.
+    - ``/drain``: the kubelet's preStop hook. Answers once no gateway sends here any more, or when the wait is over.
+    - ``/release`` (POST): the operator says that no gateway does, and none will.
+    """
+    app = FastAPI(title="admin", openapi_url=None, docs_url=None, redoc_url=None)
+
+    @app.get("/livez")
+    async def _() -> Response:
+        return Response("ok\n", media_type="text/plain")
+
+    @app.get("/readyz")
+    async def _() -> Response:
+        reasons = await runtime.unready()
+        body = msgspec.json.encode({"ready": not reasons, "reasons": reasons})
+        return Response(body, 503 if reasons else 200, media_type="application/json")
+
+    @app.get("/metrics")
+    async def _() -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/drain")
+    async def _() -> dict[str, bool]:
+        return {"released": await runtime.release_awaited()}
+
+    @app.post("/release", status_code=204)
+    async def _() -> None:
+        runtime.release()
+
+    return app
