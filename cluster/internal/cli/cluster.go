@@ -15,7 +15,7 @@ import (
 
 // clusterCommands are what people and make call.
 func clusterCommands() []*cobra.Command {
-	return []*cobra.Command{up(), down(), status(), load(), kubeconfigPath(), checkMachine()}
+	return []*cobra.Command{up(), down(), status(), load(), nodes(), kubeconfigPath(), checkMachine()}
 }
 
 // newCommand makes a command about one cluster, named by flags.
@@ -70,6 +70,20 @@ func load() *cobra.Command {
 			return lifecycle.Load(ctx, options, archives, os.Stdout)
 		})
 	return command
+}
+
+func nodes() *cobra.Command {
+	parent := &cobra.Command{Use: "node", Short: "Stop one node as a power cut does, or start it again"}
+	stop, _ := newCommand("stop NODE", "End a node abruptly: its kubelet, its pods and its network are gone at once", cobra.ExactArgs(1),
+		func(ctx context.Context, options lifecycle.Options, arguments []string) error {
+			return lifecycle.StopNode(ctx, options, arguments[0])
+		})
+	start, _ := newCommand("start NODE", "Start a stopped node and wait until pods can run on it", cobra.ExactArgs(1),
+		func(ctx context.Context, options lifecycle.Options, arguments []string) error {
+			return lifecycle.StartNode(ctx, options, arguments[0], os.Stdout)
+		})
+	parent.AddCommand(stop, start)
+	return parent
 }
 
 func kubeconfigPath() *cobra.Command {

@@ -54,6 +54,18 @@ func TestAClusterRemembersItsAddressesAndSize(t *testing.T) {
 	}
 }
 
+func TestANodeIsFoundByItsNameAndOthersAreRefusedWithTheChoice(t *testing.T) {
+	cluster := plan.Cluster{Name: "two", Nodes: 2}
+	if n, err := nodeNamed(cluster, "two-2"); err != nil || n.Number != 2 {
+		t.Errorf("got %+v, %v", n, err)
+	}
+	for _, wrong := range []string{"", "two-3", "other-1"} {
+		if _, err := nodeNamed(cluster, wrong); err == nil || !strings.Contains(err.Error(), "two-1, two-2") {
+			t.Errorf("%q: got %v", wrong, err)
+		}
+	}
+}
+
 func TestADamagedRecordIsNamed(t *testing.T) {
 	state := t.TempDir()
 	for _, damaged := range []string{"torn", `{"slot": 99, "nodes": 1}`} {

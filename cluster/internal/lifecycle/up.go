@@ -75,10 +75,7 @@ func bringUp(ctx context.Context, cluster plan.Cluster, alive map[string]bool, p
 		if alive[n.Name()] {
 			continue
 		}
-		if err := node.WriteConfig(n, pause); err != nil {
-			return err
-		}
-		if err := node.Start(n); err != nil {
+		if err := startNode(n, pause); err != nil {
 			return err
 		}
 	}
