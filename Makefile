@@ -22,7 +22,7 @@ bootstrap:
 
 ##@ The main job
 .PHONY: up down status figures
-up: bootstrap ## Deploy a photo feed on Kubernetes and use it (CLUSTER=native|kind|current)
+up: bootstrap ## Deploy a photo feed on Kubernetes and use it (CLUSTER=native|kind|current, NODES=1..4)
 	@$(LOCAL) up
 down: bootstrap ## Remove the platform, the operator and the cluster (PURGE=1: built state too)
 	@$(LOCAL) down
@@ -39,7 +39,7 @@ dev: bootstrap ## Run all services as processes with real PostgreSQL, Valkey and
 ##@ Parts
 .PHONY: cluster cluster-down images
 cluster: bootstrap ## Start the native Kubernetes (no Docker needed; root)
-	@cluster/build.sh && .build/bin/fanfold-cluster up
+	@cluster/build.sh && .build/bin/fanfold-cluster up $(if $(NODES),--nodes $(NODES))
 cluster-down: bootstrap ## Stop the native Kubernetes and leave nothing behind
 	@cluster/build.sh && .build/bin/fanfold-cluster down
 images: bootstrap ## Build the container images

@@ -40,17 +40,22 @@ class Cluster(Protocol):
 
 @dataclass
 class Native:
-    """The cluster of this repository: Kubernetes from Go modules, without Docker. Several may run, each by its name."""
+    """The cluster of this repository: Kubernetes from Go modules, without Docker. Several may run, each by its name.
+
+    `nodes`: how many a new cluster gets, 1 to 4; empty: as it was, else 1.
+    """
 
     why: str
     name: str = field(default_factory=lambda: os.environ.get("CLUSTER_NAME", NAME))
+    nodes: str = field(default_factory=lambda: os.environ.get("NODES", ""))
 
     def build(self) -> None:
         command("build-cluster", [ROOT / "cluster" / "build.sh"], seconds=1800)
         command("cluster-packages", [ROOT / "cluster" / "install-deps.sh"], seconds=600)
 
     def start(self) -> str:
-        return self._run("up", seconds=180).strip().splitlines()[-1]
+        size = ["--nodes", self.nodes] if self.nodes else []
+        return self._run("up", *size, seconds=180 + 60 * len(size)).strip().splitlines()[-1]
 
     def load(self, archives: list[Path]) -> None:
         self._run("load", *archives, seconds=300)
@@ -58,11 +63,19 @@ class Native:
     def environment(self) -> dict[str, str]:
         return {**os.environ, "KUBECONFIG": self._run("kubeconfig", seconds=10).strip()}
 
+    def stop_node(self, node: str) -> None:
+        """End a node as a power cut does."""
+        self._run("node", "stop", node, seconds=30)
+
+    def start_node(self, node: str) -> None:
+        """Start it again, until pods can run on it."""
+        self._run("node", "start", node, seconds=180)
+
     def stop(self, *, purge: bool) -> None:
         self._run("down", *(["--purge"] if purge else []), seconds=180)
 
     def _run(self, verb: str, *arguments: str | Path, seconds: float) -> str:
-        words = [BINARY, verb, "--name", self.name, *arguments]
+        words = [BINARY, verb, *arguments, "--name", self.name]
         return command(f"{self.name}-{verb}", words, seconds=seconds)
 
 

@@ -107,6 +107,20 @@ def test_who_serves_waits_before_it_stops_until_nobody_sends_to_it(everything: l
     assert hooks["demo-feed-worker"] is None
 
 
+def test_replicas_that_are_to_survive_a_node_are_not_put_on_the_same(everything: list[Manifest]) -> None:
+    rules = {}
+    for one in everything:
+        if one["kind"] == "Deployment":
+            (spread,) = one["spec"]["template"]["spec"]["topologySpreadConstraints"]
+            assert spread["nodeTaintsPolicy"] == "Honor", "a lost node would count as an empty one"
+            rules[one["metadata"]["name"]] = spread["whenUnsatisfiable"]
+            tolerated = {item["key"]: item for item in one["spec"]["template"]["spec"]["tolerations"]}
+            assert set(tolerated) == {"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"}
+            assert all(item["tolerationSeconds"] <= 30 for item in tolerated.values())
+    assert rules["demo-gateway"] == rules["demo-feed"] == "DoNotSchedule"
+    assert rules["demo-post"] == "ScheduleAnyway", "one replica is enough"
+
+
 def test_every_object_has_an_owner_and_the_platforms_label(everything: list[Manifest]) -> None:
     for one in everything:
         assert one["metadata"]["labels"]["fanfold.dev/platform"] == "demo"

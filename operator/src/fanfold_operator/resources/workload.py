@@ -20,6 +20,14 @@ ROLLOUT_SECONDS: Final = 300
 """A rollout without progress for so long has failed (`progressDeadlineSeconds`)."""
 SCALE_DOWN_WINDOW_SECONDS: Final = 300
 STUCK_GRACE_SECONDS: Final = 5
+LOST_NODE_SECONDS: Final = 15
+"""How long a pod may stay on a node that is not heard of before another is made; Kubernetes' default is 300. Nothing in
+these pods is worth waiting for, and a node comes back from a blip of the network within less."""
+TOLERATIONS: Final = [
+    {"key": f"node.kubernetes.io/{state}", "operator": "Exists", "effect": "NoExecute"}
+    | {"tolerationSeconds": LOST_NODE_SECONDS}
+    for state in ("not-ready", "unreachable")
+]
 
 
 class Workload:
@@ -148,12 +156,6 @@ class Workload:
         volumes = [secrets_volume(spec.secrets), scratch("1Gi")]
         if spec.snapshot:
             volumes.append({"name": "cache", "emptyDir": {"sizeLimit": "16Mi"}})
-        spread = {
-            "maxSkew": 1,
-            "topologyKey": "kubernetes.io/hostname",
-            "whenUnsatisfiable": "ScheduleAnyway",
-            "labelSelector": {"matchLabels": self._selector},
-        }
         return pod_template(
             meta.labels(spec.platform, spec.component, spec.version),
             self._container(),
@@ -161,8 +163,24 @@ class Workload:
             automountServiceAccountToken=spec.snapshot is not None,
             serviceAccountName=self._name,
             terminationGracePeriodSeconds=spec.grace_seconds,
-            topologySpreadConstraints=[spread],
+            topologySpreadConstraints=[self._spread()],
+            tolerations=TOLERATIONS,
         )
+
+    def _spread(self) -> dict[str, Any]:
+        """Where two replicas or more are asked for, they are to survive a node: two on the same would only look safe.
+
+        Where one is enough, spreading is a wish. Nodes that are lost, cordoned or not for these pods do not count, so
+        that the last node takes all; and a rollout counts its own pods only.
+        """
+        return {
+            "maxSkew": 1,
+            "topologyKey": "kubernetes.io/hostname",
+            "whenUnsatisfiable": "DoNotSchedule" if self._spec.scaling.min > 1 else "ScheduleAnyway",
+            "nodeTaintsPolicy": "Honor",
+            "matchLabelKeys": ["pod-template-hash"],
+            "labelSelector": {"matchLabels": self._selector},
+        }
 
     def _container(self) -> dict[str, Any]:
         spec = self._spec
