@@ -64,7 +64,9 @@ def test_the_versions_agree() -> None:
         ('logLevel="LOUD"', "logLevel"),
         ('image={"repository":""}', "repository"),
         ('image={"repository":"registry.test/fanfold:1.0"}', "repository"),
-        ("replicas=3", "replicas"),
+        ("replicas=0", "replicas"),
+        ('flowSchemas="yes"', "flowSchemas"),
+        ("replica=3", "replica"),
         ('demo={"name":"9lives"}', "name"),
     ],
 )
@@ -118,12 +120,49 @@ def test_the_rights_are_those_of_the_kinds_the_operator_uses(render: Render) -> 
 def test_in_one_namespace_it_has_rights_there_only(render: Render) -> None:
     wide, narrow = render(), render("namespaced=true")
     assert of_kind(narrow, "ClusterRole") == of_kind(narrow, "ClusterRoleBinding") == []
-    role = of_kind(narrow, "Role")[0]
+    role, lease = of_kind(narrow, "Role")
+    assert lease == of_kind(wide, "Role")[0]
     assert role["metadata"]["namespace"] == "platforms"
     assert role["rules"] == of_kind(wide, "ClusterRole")[0]["rules"]
     assert (
         "--namespace=platforms" in of_kind(narrow, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0]["args"]
     )
+
+
+def test_it_may_change_one_lease_and_no_other(render: Render) -> None:
+    deployment = of_kind(render(), "Deployment")[0]["spec"]["template"]["spec"]["containers"][0]
+    env = {one["name"]: one["value"] for one in deployment["env"]}
+    role = of_kind(render(), "Role")[0]
+    assert role["metadata"]["namespace"] == env["FANFOLD_OPERATOR_LEASE_NAMESPACE"] == "platforms"
+    create, change = role["rules"]
+    assert (create["resources"], create["verbs"]) == (["leases"], ["create"])
+    assert change["resourceNames"] == [env["FANFOLD_OPERATOR_LEASE_NAME"]]
+    assert set(change["verbs"]) == {"get", "update"}
+
+
+def test_a_replica_takes_over_where_the_first_one_is_not(render: Render) -> None:
+    spec = of_kind(render(), "Deployment")[0]["spec"]
+    assert spec["replicas"] == 2
+    assert spec["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+    selector = spec["selector"]["matchLabels"]
+    spread = spec["template"]["spec"]["topologySpreadConstraints"][0]
+    assert (spread["topologyKey"], spread["labelSelector"]["matchLabels"]) == ("kubernetes.io/hostname", selector)
+    budget = of_kind(render(), "PodDisruptionBudget")[0]["spec"]
+    assert budget == {"maxUnavailable": 1, "selector": {"matchLabels": selector}}
+    assert of_kind(render("replicas=1"), "PodDisruptionBudget") == []
+
+
+def test_the_api_server_keeps_seats_for_it_unless_told_not_to(render: Render) -> None:
+    work, lease = of_kind(render(), "FlowSchema")
+    account = {"name": "fanfold-operator", "namespace": "platforms"}
+    for schema in (work, lease):
+        (rule,) = schema["spec"]["rules"]
+        assert rule["subjects"] == [{"kind": "ServiceAccount", "serviceAccount": account}]
+    assert work["spec"]["priorityLevelConfiguration"]["name"] == "workload-high"
+    assert lease["spec"]["priorityLevelConfiguration"]["name"] == "leader-election"
+    assert lease["spec"]["matchingPrecedence"] < work["spec"]["matchingPrecedence"] < 9000
+    assert of_kind(render("flowSchemas=false"), "FlowSchema") == []
+    assert of_kind(render("namespaced=true"), "FlowSchema") == []
 
 
 def test_images_come_from_the_repository_named(render: Render) -> None:
@@ -213,7 +252,8 @@ def test_what_it_renders_is_what_kubernetes_knows(render: Render, api_schemas: A
     for document in checked:
         jsonschema.validate(document, api_schemas(document["apiVersion"], document["kind"]))
     assert {one["kind"] for one in checked} == {
-        "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Deployment", "NetworkPolicy",
+        "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "Deployment", "NetworkPolicy",
+        "PodDisruptionBudget", "FlowSchema",
     }  # fmt: skip
     wrong = json.loads(json.dumps(of_kind(documents, "Deployment")[0]))
     wrong["spec"]["template"]["spec"]["containers"][0]["imagePolicy"] = "Always"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -17,6 +17,7 @@ from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
 from fanfold_operator import metrics
+from fanfold_operator.fencing import Fence, FencedRest, NotLeadingError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 TIMEOUT_SECONDS: Final = 15.0
 """Most time one call may take; the reconcile is then tried again with backoff."""
+RETRY_AFTER_SECONDS: Final = 60.0
+"""Most that a ``Retry-After`` is heeded."""
 APPLY: Final = "application/apply-patch+yaml"
 MERGE: Final = "application/merge-patch+json"
 _CONFLICT: Final = re.compile(r'conflict with "([^"]+)"')
@@ -33,12 +36,21 @@ _CONFLICT: Final = re.compile(r'conflict with "([^"]+)"')
 class ApiError(Exception):
     """The API server refused, or could not be reached (`status` 0)."""
 
-    def __init__(self, status: int, reason: str, message: str, details: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        message: str,
+        details: Mapping[str, Any] | None = None,
+        retry_after: float = 0.0,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.reason = reason
         self.message = message
         self.details = details or {}
+        self.retry_after = retry_after
+        """Seconds for which the server wants to be left alone."""
 
     @property
     def missing(self) -> bool:
@@ -90,10 +102,15 @@ async def login(kubeconfig: str | None = None, context: str | None = None) -> Ap
 
 
 class Api:
-    """Calls that return what the server answered, or raise `ApiError`."""
+    """Calls that return what the server answered, or raise `ApiError`. Its writes pass the `fence`, if it has one."""
 
-    def __init__(self, client: ApiClient) -> None:
+    def __init__(self, client: ApiClient, fence: Fence | None = None, user_agent: str | None = None) -> None:
         self._client = client
+        self._fence = fence or Fence.open()
+        if fence:
+            client.rest_client = FencedRest(client.configuration, fence)
+        if user_agent:
+            client.user_agent = user_agent
 
     async def close(self) -> None:
         """Close the connections."""
@@ -128,6 +145,12 @@ class Api:
         """JSON merge patch (RFC 7396)."""
         path = key.type.path(key.namespace, key.name)
         return await self._call("PATCH", path, key.kind, {"fieldManager": manager}, body, MERGE)
+
+    async def replace(self, key: Key, body: Manifest, manager: str) -> Manifest:
+        """Put in its place what `body` says; 409 if the object is not of the body's resourceVersion any more."""
+        return await self._call(
+            "PUT", key.type.path(key.namespace, key.name), key.kind, {"fieldManager": manager}, body
+        )
 
     async def delete(self, key: Key, uid: str) -> None:
         """Delete this very object and, in the background, what it owns. Gone already is fine."""
@@ -176,22 +199,26 @@ class Api:
             auth_settings=["BearerToken"],
         )
         try:
-            async with asyncio.timeout(TIMEOUT_SECONDS):
-                response = await self._client.call_api(*request, _request_timeout=TIMEOUT_SECONDS)
-                data: bytes = await response.read()  # type: ignore[no-untyped-call]
+            with nullcontext(TIMEOUT_SECONDS) if method == "GET" else self._fence.writing() as seconds:
+                async with asyncio.timeout(min(seconds, TIMEOUT_SECONDS)):
+                    response = await self._client.call_api(*request, _request_timeout=TIMEOUT_SECONDS)
+                    data: bytes = await response.read()  # type: ignore[no-untyped-call]
+        except NotLeadingError as error:
+            raise ApiError(0, "NotLeading", f"{method} {path}: {error}") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             metrics.api_calls.labels(method, kind, "0").inc()
             raise ApiError(0, "Unreachable", f"{method} {path}: {type(error).__name__}: {error}") from error
         metrics.api_calls.labels(method, kind, str(response.status)).inc()
         if not 200 <= response.status < 300:
-            raise _error(response.status, data)
+            raise _error(response.status, data, response.headers.get("Retry-After", ""))
         answer: Manifest = msgspec.json.decode(data)
         return answer
 
 
-def _error(status: int, data: bytes) -> ApiError:
+def _error(status: int, data: bytes, retry_after: str = "") -> ApiError:
+    pause = min(float(retry_after), RETRY_AFTER_SECONDS) if retry_after.isdecimal() else 0.0
     try:
         answer = msgspec.json.decode(data)
-        return ApiError(status, answer.get("reason", ""), answer.get("message", ""), answer.get("details"))
+        return ApiError(status, answer.get("reason", ""), answer.get("message", ""), answer.get("details"), pause)
     except (msgspec.DecodeError, AttributeError):
-        return ApiError(status, "", data[:500].decode(errors="replace"))
+        return ApiError(status, "", data[:500].decode(errors="replace"), retry_after=pause)

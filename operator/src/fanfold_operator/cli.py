@@ -11,6 +11,7 @@ import uvloop
 
 from fanfold_operator import logs
 from fanfold_operator.api import ApiError, LoginError
+from fanfold_operator.leadership import election
 from fanfold_operator.operator import NotInstalledError, Operator, Options
 from fanfold_operator.planning.actions import Images
 
@@ -46,6 +47,23 @@ def run(  # noqa: PLR0917 - typer calls it by keyword
     resync_seconds: Annotated[
         float, typer.Option(envvar=_ENV + "RESYNC_SECONDS", min=10, help="Between full listings.")
     ] = 300.0,
+    leader_elect: Annotated[
+        bool,
+        typer.Option(
+            "--leader-elect/--no-leader-elect",
+            envvar=_ENV + "LEADER_ELECT",
+            help="Write only while holding a Lease, so that several may run. Without it, nothing else may run beside.",
+        ),
+    ] = True,
+    lease_namespace: Annotated[
+        str | None,
+        typer.Option(
+            envvar=_ENV + "LEASE_NAMESPACE", help="Where the Lease is. Default: the pod's, or --namespace, or default."
+        ),
+    ] = None,
+    lease_name: Annotated[
+        str, typer.Option(envvar=_ENV + "LEASE_NAME", help="The Lease. Operators that serve the same share it.")
+    ] = "fanfold-operator",
     log_level: Annotated[str, typer.Option(envvar=_ENV + "LOG_LEVEL", help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
 ) -> None:
     """Run until SIGTERM: deploy, heal and scale the Platforms of one namespace or of all."""
@@ -61,6 +79,7 @@ def run(  # noqa: PLR0917 - typer calls it by keyword
         admin_port=admin_port,
         workers=workers,
         resync_seconds=resync_seconds,
+        election=election(lease_namespace or namespace, lease_name) if leader_elect else None,
     )
     try:
         uvloop.run(_run(options))

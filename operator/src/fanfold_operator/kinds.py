@@ -92,9 +92,11 @@ ALL: Final = (
     ROLE,
     ROLE_BINDING,
 )
+LEASE: Final = Kind("coordination.k8s.io", "v1", "Lease", "leases", watched=False)
+"""Which operator writes: no platform has one."""
 WATCHED: Final = tuple(kind for kind in ALL if kind.watched)
 _BY_TYPE: Final = {(kind.api_version, kind.kind): kind for kind in ALL}
-_BY_NAME: Final = {kind.kind: kind for kind in ALL}
+_BY_NAME: Final = {kind.kind: kind for kind in (*ALL, LEASE)}
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -12,6 +12,7 @@ import structlog
 def configure(level: str, *, console: bool) -> None:
     """Send everything to standard output, as JSON or, for people, in columns."""
     shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,  # which custom resource is being reconciled
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

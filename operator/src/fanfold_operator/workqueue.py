@@ -11,6 +11,7 @@ import random
 from typing import TYPE_CHECKING, Final
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from fanfold_operator import metrics
 
@@ -54,14 +55,17 @@ class WorkQueue:
             self._release(key)
 
     async def run(self, work: Work, workers: int) -> None:
-        """Call `work(key)` for due keys, with at most `workers` at a time, until cancelled.
+        """Call `work(key)` for due keys, with at most `workers` at a time, until cancelled. Then forget all keys.
 
         `work` returns seconds after which to be called again at the latest, or None. An exception is logged, counted
         and followed by another call after 0.25 s, doubled each time up to a minute, with jitter.
         """
-        async with asyncio.TaskGroup() as group:
-            for _ in range(workers):
-                group.create_task(self._worker(work))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(workers):
+                    group.create_task(self._worker(work))
+        finally:
+            self._forget()
 
     def idle(self) -> bool:
         """Whether nothing is due or being worked on; delayed keys may wait."""
@@ -70,6 +74,14 @@ class WorkQueue:
     def oldest_seconds(self) -> float:
         """How long the oldest due key has waited for a worker."""
         return asyncio.get_running_loop().time() - min(self._due.values()) if self._due else 0.0
+
+    def _forget(self) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        self._due.clear()
+        self._again.clear()
+        metrics.queue_depth.set(0)
 
     def _release(self, key: Key) -> None:
         self._timers.pop(key, None)
@@ -89,7 +101,8 @@ class WorkQueue:
             metrics.queue_depth.set(len(self._due))
             self._active.add(key)
             try:
-                after = await self._attempt(work, key)
+                with bound_contextvars(kind=key.kind, namespace=key.namespace, name=key.name):
+                    after = await self._attempt(work, key)
             finally:
                 self._active.discard(key)
                 metrics.reconcile_seconds.labels(key.kind).observe(loop.time() - started)
@@ -107,8 +120,9 @@ class WorkQueue:
             delay = min(FIRST_BACKOFF_SECONDS * 2.0 ** min(count - 1, 16), MAX_BACKOFF_SECONDS)
             metrics.reconciles.labels(key.kind, "error").inc()
             expected = getattr(error, "status", None) is not None
-            log.warning("reconcile_failed", key=str(key), attempt=count, error=str(error), exc_info=not expected)
-            return delay * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, no secret
+            log.warning("reconcile_failed", attempt=count, error=str(error), exc_info=not expected)
+            wanted = getattr(error, "retry_after", 0.0)
+            return max(wanted, delay * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, no secret
         self._failures.pop(key, None)
         metrics.reconciles.labels(key.kind, "ok").inc()
         return after

@@ -280,7 +280,6 @@ class Running:
     """An operator in a thread of its own. Gateways acknowledge whatever snapshot is newest."""
 
     def __init__(self) -> None:
-        self._stop = threading.Event()
         options = Options(images=Images("registry.test/fanfold", "0.1.0"), admin_port=0)
         self.operator = Operator(options, self._ask)
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="operator")
@@ -291,12 +290,12 @@ class Running:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
+        self.operator.stop()
         self._thread.join(20)
         assert not self._thread.is_alive(), "the operator did not stop"
 
     async def _run(self) -> None:
-        await self.operator.run(self._stop)
+        await self.operator.run()
         # Cancelled watches leave TLS connections that say goodbye for up to 30 s: the command just ends, a loop warns.
         for transport in list(asyncio.get_running_loop()._transports.values()):  # type: ignore[attr-defined]
             transport.abort()

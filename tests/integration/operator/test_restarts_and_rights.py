@@ -86,8 +86,9 @@ def chart_identity(kube: Any, namespace: str, tmp_path: Path, kubeconfig: Path) 
 
 
 @contextmanager
-def running(kubeconfig: Path, log: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+def running(kubeconfig: Path, log: Path, lease: tuple[str, str], *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
+    environment |= {"FANFOLD_OPERATOR_LEASE_NAMESPACE": lease[0], "FANFOLD_OPERATOR_LEASE_NAME": lease[1]}
     with (
         log.open("wb") as output,
         subprocess.Popen([*COMMAND, *arguments], env=environment, stdout=output, stderr=output) as process,
@@ -112,7 +113,8 @@ def test_the_charts_rights_suffice(
 ) -> None:
     kubeconfig = chart_identity(*(["namespaced=true"] if mode else []))
     log = tmp_path / "operator.log"
-    with running(kubeconfig, log, *mode, *([namespace] if mode else ["--all-namespaces"])):
+    lease = (namespace, f"r-{namespace}-operator")
+    with running(kubeconfig, log, lease, *mode, *([namespace] if mode else ["--all-namespaces"])):
         make_platform()
         eventually(lambda: condition("ServicesReady").get("status") == "True", 180)
         eventually(lambda: "url" in kube.get("Platform", namespace, "demo")["status"], 30)

@@ -12,10 +12,10 @@ from fanfold_operator.handlers.routing import concerned, pause_turned
 from fanfold_operator.kinds import key_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from fanfold_operator.api import Api
-    from fanfold_operator.kinds import Key, Manifest
+    from fanfold_operator.kinds import Key, Kind, Manifest
     from fanfold_operator.store import Store
 
 log = structlog.stdlib.get_logger(__name__)
@@ -27,46 +27,72 @@ class Observer:
     def __init__(self, store: Store, enqueue: Callable[[Key, float], None]) -> None:
         self._store = store
         self._enqueue = enqueue
+        self._owed: dict[Key, tuple[int, float]] = {}
+        """What the watches have not told yet: the first such version of an object, and since when it is known."""
+
+    def silent_seconds(self) -> float:
+        """For how long the watches have kept back a change that is known: how far behind they are."""
+        return time.monotonic() - min(since for _, since in self._owed.values()) if self._owed else 0.0
 
     def event(self, kind: str | None, manifest: Manifest) -> None:
         """A watch event: ADDED, MODIFIED, DELETED, or None for those of the first listing."""
         metrics.last_event.set_to_current_time()
+        self._told(manifest, gone=kind == "DELETED")
         if kind == "DELETED":
             if self._store.remove(manifest):
                 self._route(manifest)
         else:
-            self.observe(manifest)
+            self._take(manifest)
 
     def observe(self, manifest: Manifest) -> None:
-        """A newer copy of an object. One we have already is ignored, such as the echo of our own write."""
+        """What the API server made of a write of ours; its echo in a watch will be no news."""
+        if self._take(manifest):
+            self._owe(manifest)
+
+    def _take(self, manifest: Manifest) -> bool:
+        """Whether it is newer than what is here; what it concerns is asked for then."""
         before = self._store.get(key_of(manifest))
         if not self._store.put(manifest):
-            return
+            return False
         self._route(manifest)
         if pause_turned(before, manifest):
             for child in self._store.owned(key_of(manifest)):
                 self._route(child)
+        return True
 
-    async def resync(self, api: Api, namespace: str | None) -> None:
-        """List everything anew, and reconcile every custom resource.
+    async def resync(self, api: Api, namespace: str | None, which: Iterable[Kind] = kinds.WATCHED) -> None:
+        """List everything anew, or these kinds, and reconcile every custom resource.
 
         Raises:
             ApiError: A listing failed; what was listed before is taken.
         """
         started = time.monotonic()
-        for kind in kinds.WATCHED:
+        for kind in which:
             listing = await api.list(kind, namespace)
             version = int(listing["metadata"]["resourceVersion"])
             known = {key: self._store.get(key) for key in self._store.keys(kind)}
             for key in self._store.replace(kind, listing["items"], version):
-                changed = self._store.get(key) or known.get(key)
-                if changed:
+                if now := self._store.get(key):
+                    self._owe(now)
+                else:
+                    self._owed.pop(key, None)  # a watch that begins anew tells nothing of what is gone by then
+                if changed := now or known.get(key):
                     self._route(changed)
         for kind in kinds.CUSTOM:
             for key in self._store.keys(kind):
                 self._enqueue(key, 0.0)
         metrics.last_resync.set_to_current_time()
         log.debug("resynced", seconds=round(time.monotonic() - started, 3))
+
+    def _owe(self, manifest: Manifest) -> None:
+        self._owed.setdefault(key_of(manifest), (int(manifest["metadata"]["resourceVersion"]), time.monotonic()))
+
+    def _told(self, manifest: Manifest, *, gone: bool) -> None:
+        key = key_of(manifest)
+        version, since = self._owed.get(key, (0, 0.0))
+        if version and (gone or int(manifest["metadata"]["resourceVersion"]) >= version):
+            del self._owed[key]
+            metrics.event_lag_seconds.observe(time.monotonic() - since)
 
     def _route(self, manifest: Manifest) -> None:
         for key, after in concerned(manifest).items():
