@@ -32,12 +32,7 @@ def up(cluster: Cluster) -> None:
     """
     say(f"cluster: {cluster.why}")
     stages = Stages(6)
-    stages.run("build the cluster and the images", lambda: _build(cluster))
-    stages.run("start the cluster", cluster.start)
-    kubectl = Kubectl(cluster.environment(), NAMESPACE)
-    changed: list[Image] = []
-    stages.run("load the images", lambda: _load(cluster, kubectl, changed))
-    stages.run("install the operator (helm)", lambda: _install(kubectl, changed))
+    kubectl, changed = install(cluster, stages)
     stages.run("apply the Platform, wait until it is Ready", lambda: _apply(kubectl, changed))
     url = gateway_url(kubectl)
     report = ROOT / ".build" / "reports" / "demo.json"
@@ -45,6 +40,21 @@ def up(cluster: Cluster) -> None:
     stages.run("use it: people, follows, photos, likes, feeds", lambda: _journey(url, report))
     summary(kubectl, url)
     say(f"up in {sum(stages.seconds.values()):.0f} s")
+
+
+def install(cluster: Cluster, stages: Stages) -> tuple[Kubectl, list[Image]]:
+    """The first four stages: a cluster with the operator on it, and the images that were new to it.
+
+    Raises:
+        StageError: A stage failed.
+    """
+    stages.run("build the cluster and the images", lambda: _build(cluster))
+    stages.run("start the cluster", cluster.start)
+    kubectl = Kubectl(cluster.environment(), NAMESPACE)
+    changed: list[Image] = []
+    stages.run("load the images", lambda: _load(cluster, kubectl, changed))
+    stages.run("install the operator (helm)", lambda: _install(kubectl, changed))
+    return kubectl, changed
 
 
 def _build(cluster: Cluster) -> str:
