@@ -19,7 +19,7 @@ from fanfold.contracts import snapshot as snapshots
 from tests.e2e.traffic import Traffic
 from tools.local.clusters import Kubectl, Native
 from tools.local.up import PLATFORM, install
-from tools.progress import StageError, Stages
+from tools.progress import StageError, Stages, say
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
