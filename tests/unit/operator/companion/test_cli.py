@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -94,3 +96,28 @@ def test_kubectl_is_told_what_could_stand_next(
 )  # fmt: skip
 def test_refusals_of_the_api_server_say_what_to_do(error: ApiError, words: str) -> None:
     assert words in advice(error)
+
+
+def test_a_cluster_without_the_custom_resources_is_told_from_one_without_platforms(run: Callable[..., Result]) -> None:
+    class Bare(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(404)
+            self.end_headers()
+            self.wfile.write(b"404 page not found\n")
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing on the tests' output."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Bare) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            for words in (["status"], ["ring", "demo"], ["logs", "demo"], ["pause", "demo"]):
+                answer = run(
+                    "kubectl-fanfold",
+                    *words,
+                    kubeconfig=NOWHERE.replace("127.0.0.1:1", f"127.0.0.1:{server.server_port}"),
+                )
+                assert answer.returncode == 2
+                assert "no custom resources of fanfold.dev: install the operator" in answer.stderr
+        finally:
+            server.shutdown()
