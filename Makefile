@@ -46,7 +46,7 @@ images: bootstrap ## Build the container images
 	@images/build.sh
 
 ##@ Quality
-.PHONY: test test-fast lint format openapi dashboards
+.PHONY: test test-fast lint format openapi dashboards reference
 test: bootstrap ## Run every test: lint, types, contracts, unit, integration, operator, chart, e2e
 	@$(UV) python -m tools.stages all
 test-fast: bootstrap ## The inner loop: lint, types, contracts, unit tests
@@ -59,3 +59,5 @@ dashboards: bootstrap ## Write the dashboards and Prometheus rules anew
 	@$(UV) python -m dashboards.generate
 openapi: bootstrap ## Write the gateway's merged OpenAPI document anew
 	@$(UV) python -m tools.openapi
+reference: bootstrap ## Write the reference of the custom resources anew
+	@$(UV) python -m tools.crd_reference
