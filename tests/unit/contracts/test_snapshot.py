@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+import xxhash
 
 from fanfold.contracts import snapshot as snapshots
 from fanfold.contracts.snapshot import Slot, Snapshot, SnapshotError
@@ -27,6 +28,31 @@ def test_one_changed_byte_is_refused() -> None:
     data = snapshots.encode(EXAMPLE).replace(b"10.0.0.1", b"10.0.0.9")
     with pytest.raises(SnapshotError, match="checksum"):
         snapshots.decode(data)
+
+
+GOLDEN = (
+    b'{"bounded_load":1.25,"epoch":7,"format":1,"platform":"default/demo",'
+    b'"services":{"feed":[{"address":"10.0.0.1:8000","slot":"feed-0","state":"draining"}],'
+    b'"post":[{"address":"10.0.0.2:8000","slot":"post-0"}]},"virtual_nodes":160,"checksum":"67809e711afa36f4"}'
+)
+
+
+def test_it_is_written_so() -> None:
+    assert snapshots.encode(EXAMPLE) == GOLDEN, "gateways of other versions read this"
+
+
+def test_fields_of_a_newer_writer_are_skipped_and_the_checksum_still_holds() -> None:
+    body = b'{"epoch":7,"format":1,"platform":"default/demo","services":{"feed":[{"address":"10.0.0.1:8000",'
+    body += b'"slot":"feed-0","zone":"a"}]},"written_by":"2.0"}'
+    data = body[:-1] + b',"checksum":"' + xxhash.xxh3_64_hexdigest(body).encode() + b'"}'
+    assert snapshots.decode(data).services == {"feed": [Slot("feed-0", "10.0.0.1:8000")]}
+    with pytest.raises(SnapshotError, match="checksum"):
+        snapshots.decode(data.replace(b'"zone":"a"', b'"zone":"b"'))
+
+
+@pytest.mark.parametrize("end", [b"\n", b""])
+def test_a_line_end_of_a_file_does_no_harm(end: bytes) -> None:
+    assert snapshots.decode(snapshots.encode(EXAMPLE) + end).epoch == 7
 
 
 def test_an_unknown_format_is_refused_by_name() -> None:

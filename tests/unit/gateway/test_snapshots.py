@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+import xxhash
 
 from fanfold.contracts.snapshot import Slot, Snapshot, decode, encode
 from fanfold.gateway.metrics import GatewayStats
@@ -102,6 +103,15 @@ async def test_a_restart_begins_with_the_last_known_good(tmp_path: Path) -> None
     assert await after.offer(snapshot(8)) is Verdict.STALE
     assert await after.offer(snapshot(9)) is Verdict.SAME
     assert (after.keeper.source, after.keeper.confirmed) == ("test", True)
+
+
+async def test_the_copy_keeps_what_a_newer_writer_said_so_that_it_is_the_same_after_a_restart(tmp_path: Path) -> None:
+    body = encode(snapshot(4)).rpartition(b',"checksum"')[0] + b',"written_by":"2.0"}'
+    data = body[:-1] + b',"checksum":"' + xxhash.xxh3_64_hexdigest(body).encode() + b'"}'
+    assert await Rig(tmp_path).keeper.offer(data, "test") is Verdict.APPLY
+    after = Rig(tmp_path)
+    await after.keeper.load()
+    assert await after.keeper.offer(data, "test") is Verdict.SAME
 
 
 @pytest.mark.parametrize("damage", ["truncated", "changed", "empty", "a folder"])

@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 from bisect import bisect_left
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import xxhash
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 SPACE: Final = 1 << 64
 """Positions on the circle."""
+SECTOR_SHIFT: Final = 54
+SECTORS: Final = SPACE >> SECTOR_SHIFT
+"""The circle is sorted in so many parts: one long sort would hold the interpreter's lock, and with it all requests, for
+as long as it takes, on whatever thread it runs."""
 VIRTUAL_NODES: Final = 160
 BOUNDED_LOAD: Final = 1.25
 
@@ -30,6 +35,12 @@ BOUNDED_LOAD: Final = 1.25
 def key_of(user_id: bytes) -> int:
     """Position of a key (16 raw bytes of a user id) on the circle."""
     return xxhash.xxh3_64_intdigest(user_id)
+
+
+@lru_cache(maxsize=1 << 14)
+def _positions(name: str, count: int) -> tuple[int, ...]:
+    """Positions of a slot. Remembered: rings come and go, and most of their slots stay."""
+    return tuple(xxhash.xxh3_64_intdigest(f"{name}#{number}".encode()) for number in range(count))
 
 
 class Ring:
@@ -61,13 +72,16 @@ class Ring:
         self._bound = bounded_load
         total = sum(slot.weight for slot in members)
         self._shares = tuple(slot.weight / total for slot in members)
-        points = sorted(
-            (xxhash.xxh3_64_intdigest(f"{slot.slot}#{replica}".encode()), index)
-            for index, slot in enumerate(members)
-            for replica in range(virtual_nodes * slot.weight)
-        )
-        self._positions = [position for position, _ in points]
-        self._owners = [index for _, index in points]
+        sectors: list[list[tuple[int, int]]] = [[] for _ in range(SECTORS)]
+        for index, slot in enumerate(members):
+            for position in _positions(slot.slot, virtual_nodes * slot.weight):
+                sectors[position >> SECTOR_SHIFT].append((position, index))
+        self._positions: list[int] = []
+        self._owners: list[int] = []
+        for sector in sectors:
+            sector.sort()
+            self._positions += [position for position, _ in sector]
+            self._owners += [index for _, index in sector]
         # One past the end wraps to the first, so that a lookup needs no modulo.
         self._owners += self._owners[:1]
 

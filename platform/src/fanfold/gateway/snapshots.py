@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from fanfold.contracts.snapshot import Snapshot, SnapshotError, decode, encode
+from fanfold.contracts.snapshot import Snapshot, SnapshotError, decode
 from fanfold.kit.logging import get_logger
 
 if TYPE_CHECKING:
@@ -132,18 +132,18 @@ class SnapshotKeeper:
             except SnapshotError as error:
                 judgement = Judgement(Verdict.CORRUPT, str(error))
             else:
-                judgement = await self._consider(snapshot, source)
+                judgement = await self._consider(snapshot, data, source)
             self._report(judgement, source)
             return judgement.verdict
 
-    async def _consider(self, snapshot: Snapshot, source: str) -> Judgement:
+    async def _consider(self, snapshot: Snapshot, data: bytes | str, source: str) -> Judgement:
         judgement = judge(self.current, snapshot)
         if judgement.verdict is Verdict.ABSURD and self._lasted():
             judgement = Judgement(Verdict.APPLY, f"believed after {self._confirm_seconds} s: {judgement.reason}")
         if judgement.verdict is Verdict.APPLY:
             await self._apply(snapshot)
             self.current = snapshot
-            self._save(snapshot)
+            self._save(data)
         if judgement.verdict in (Verdict.APPLY, Verdict.SAME):
             self._absurd_since = None
             self._seen = time.monotonic()
@@ -171,15 +171,18 @@ class SnapshotKeeper:
             self.held = judgement.reason
             log.error("snapshot_held_back", verdict=verdict.value, reason=judgement.reason, source=source)
 
-    def _save(self, snapshot: Snapshot) -> None:
-        """Write, sync, rename: a crash leaves the old copy or the new one."""
+    def _save(self, data: bytes | str) -> None:
+        """Keep what came, to the byte: it may hold more than this version understands.
+
+        Write, sync, rename: a crash leaves the old copy or the new one.
+        """
         if self._path is None:
             return
         partial = self._path.with_suffix(".partial")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with partial.open("wb") as file:
-                file.write(encode(snapshot))
+                file.write(data.encode() if isinstance(data, str) else data)
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(self._path)

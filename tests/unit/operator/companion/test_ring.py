@@ -109,7 +109,7 @@ def test_it_encodes_as_json_with_every_name() -> None:
 
 
 GOLDEN = """\
-prod/demo  epoch 9  checksum 841b9986e21a5c68 verified  4 virtual nodes  bounded load 1.25
+prod/demo  epoch 9  checksum 602f59b73595618d verified  4 virtual nodes  bounded load 1.25
 SERVICE  SLOT    STATE    SHARE              ADDRESS         POD          NODE
 feed     feed-0  active  50.66%  ██████████  10.0.0.1:8000   demo-feed-a  node-1
          feed-1  active  49.34%  ██████████  [fd00::2]:8000  demo-feed-b  node-1
