@@ -146,9 +146,11 @@ def _service(service: Service) -> Text:
     text.append(service.name, style="bold" if service.kind == "service" else "")
     text.append(f"  {service.ready}" if service.kind == "service" else f"  {service.kind}  {service.ready}")
     if service.bounds:
-        text.append(f"  scales {service.bounds[0]} to {service.bounds[1]}", style="dim")
-    for name, value in (service.scaling or {}).items():
-        text.append(f"  {name} {value}", style="dim")
+        scaling = service.scaling or {}
+        by = f" by {scaling['by']}" if "by" in scaling else ""
+        wants = f", wants {scaling['desired']}" if "desired" in scaling else ""
+        why = f" ({scaling['why']})" if scaling.get("why") else ""
+        text.append(f"  scales {service.bounds[0]} to {service.bounds[1]}{by}{wants}{why}", style="dim")
     if service.version:
         text.append(f"  {service.version}", style="dim")
     return text

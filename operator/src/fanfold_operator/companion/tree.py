@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
     from fanfold_operator.kinds import Manifest
 
-_GOOD_WHEN_TRUE: Final = ("Ready", "Complete", "Synced")
-"""Endings of condition types that should be True. Others should be False, but for `NEUTRAL`."""
-NEUTRAL: Final = frozenset({"Progressing", "Paused"})
+_ALARMS: Final = ("Degraded", "Conflict")
+"""Endings of condition types that are bad when True. Others are bad when not True, but for `_NEUTRAL`."""
+_NEUTRAL: Final = frozenset({"Progressing", "Paused"})
 """Conditions that are neither good nor bad."""
+_INTENDED: Final = frozenset({("AutoscalingActive", "Off"), ("AutoscalingActive", "FixedSize")})
+"""Types and reasons of what somebody wanted so."""
 _ORDER: Final = {component.name: place for place, component in enumerate(COMPONENTS)}
 
 
@@ -41,7 +43,7 @@ class Service:
     Attributes:
         ready: Ready replicas of those wanted, like ``2/2``.
         bounds: Least and most replicas of its autoscaler; None if it has none.
-        scaling: What else its status says of autoscaling.
+        scaling: What its status says of autoscaling: who scales it (``by``), to what (``desired``), and ``why``.
     """
 
     name: str
@@ -117,7 +119,9 @@ def troubles(resource: Manifest) -> tuple[Trouble, ...]:
     found = [
         Trouble(one["type"], one["reason"], one["message"], one["lastTransitionTime"])
         for one in resource.get("status", {}).get("conditions", ())
-        if one["type"] not in NEUTRAL and (one["status"] == "True") != one["type"].endswith(_GOOD_WHEN_TRUE)
+        if one["type"] not in _NEUTRAL
+        and (one["type"], one["reason"]) not in _INTENDED
+        and (one["status"] == "True") == one["type"].endswith(_ALARMS)
     ]
     return tuple(sorted(found, key=lambda one: (one.type == "Ready", one.type)))
 

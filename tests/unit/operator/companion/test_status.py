@@ -188,3 +188,21 @@ def test_markup_in_names_and_messages_is_not_obeyed() -> None:
     text = printed(one(custom("Platform", "demo", {}, {"url": "http://[::1]:80", "conditions": trouble}), [], []))
     assert "[red]alarm[/red]" in text
     assert "http://[::1]:80" in text
+
+
+def test_autoscaling_tells_who_scales_to_what_and_why_and_is_no_trouble_when_switched_off() -> None:
+    off = conditions(Ready=(True, "Available", ""), AutoscalingActive=(False, "Off", "mode is Off"))
+    blind = conditions(Ready=(True, "Available", ""), AutoscalingActive=(False, "MetricsMissing", "no metrics"))
+    scaling = {"by": "Operator", "desired": 4, "why": "backlog asks for 4"}
+    tree = one(
+        custom("Platform", "demo", {}, {"conditions": WELL}),
+        [
+            service("feed", {"ready": "2/2", "conditions": off, "autoscaling": {"by": "Nobody"}}),
+            service("feed-worker", {"ready": "1/1", "conditions": blind, "autoscaling": scaling}, min=1, max=9),
+        ],
+        [],
+    )
+    text = printed(tree)
+    assert tree.services[0].troubles == ()
+    assert "feed-worker  1/1  scales 1 to 9 by Operator, wants 4 (backlog asks for 4)" in text
+    assert "AutoscalingActive MetricsMissing for 1h: no metrics" in text
