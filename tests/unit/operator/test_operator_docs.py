@@ -59,7 +59,7 @@ def types_in_code() -> set[str]:
 
 
 def reasons_in_code() -> set[str]:
-    """The keyword of `Condition`, or the second argument of a helper of that name; names are looked up in the module."""
+    """The keyword of `Condition`, or the second argument of a helper of that name; names stand in the module."""
     found: set[str] = set()
     for module in modules():
         given = {
