@@ -45,7 +45,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BINARY = ROOT / ".build" / "bin" / "fanfold-cluster"
 PER_NAMESPACE = 13
 CONCURRENCY = 24
-PLAY_SECONDS = 0.5
+PLAY_SECONDS = 1.5
 QUIET_SECONDS = 2
 RESYNC_SECONDS = 60
 PROFILE_SECONDS = 15
@@ -366,7 +366,8 @@ class Kube:
         listing = await self.call("GET", "/apis/fanfold.dev/v1alpha1/platforms")
         conditions = [one for item in listing["items"] for one in item.get("status", {}).get("conditions", ())]
         ready = sum(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
-        print(f"\r{ready} of {self._platforms} platforms are Ready ", end="", file=sys.stderr, flush=True)
+        if sys.stderr.isatty():
+            print(f"\r{ready} of {self._platforms} platforms are Ready ", end="", file=sys.stderr, flush=True)
         return ready == self._platforms
 
     async def play_forever(self) -> None:
@@ -377,7 +378,7 @@ class Kube:
                 await asyncio.gather(*(self._settle(played, item) for item in listing["items"]))
             services = await self.call("GET", f"/api/v1/services?labelSelector={PLATFORM_LABEL}&resourceVersion=0")
             await asyncio.gather(*(self._slice(item) for item in services["items"]))
-            await asyncio.sleep(max(PLAY_SECONDS, time.monotonic() - began))
+            await asyncio.sleep(max(PLAY_SECONDS, 2 * (time.monotonic() - began)))
 
     async def _settle(self, played: _Played, item: Manifest) -> None:
         status = played.status(item)

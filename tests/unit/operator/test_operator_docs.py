@@ -110,3 +110,14 @@ def test_every_metric_of_the_operator_is_in_the_table_with_its_labels_and_no_oth
     assert set(told) == {name(metric) for metric in known}
     for metric in known:
         assert set(re.findall(r"`(\w+)`", told[name(metric)])) == set(metric._labelnames), name(metric)
+
+
+def test_every_test_named_as_evidence_exists() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", (ROOT / "docs/operator/capabilities.md").read_text())
+    assert len(named) > 20
+    missing = [
+        f"{path}::{name}"
+        for path, name in named
+        if not (ROOT / path).exists() or (name and not re.search(rf"\bdef {name}\(", (ROOT / path).read_text()))
+    ]
+    assert missing == []
