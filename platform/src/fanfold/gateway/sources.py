@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+import httpx
+import msgspec
 
 from fanfold.contracts.snapshot import SNAPSHOT_KEY
+from fanfold.gateway.kube import Access, ConfigMapApi, KubeError
 from fanfold.kit.logging import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from fanfold.gateway.kube import ConfigMap
     from fanfold.gateway.settings import GatewaySettings
 
 log = get_logger(__name__)
 
 FILE_POLL_SECONDS: Final = 0.2
-WATCH_SECONDS: Final = 300
-"""The API server ends a watch after this; a new one begins at once."""
 _RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
-_API_SECONDS: Final = 5.0
+_HELD_SECONDS: Final = 30.0
+"""What worked for so long has failed for the first time again."""
 
 
 class Deliver(Protocol):
@@ -58,11 +62,7 @@ class FileSource:
 
 
 class ConfigMapSource:
-    """One ConfigMap: a watch tells of changes, a plain read every ``poll_seconds`` is the floor under it.
-
-    Needs ``get`` and ``watch`` on that one name (RBAC ``resourceNames``): a watch with the field selector
-    ``metadata.name`` is authorized by name, and begins with the object as it is.
-    """
+    """One ConfigMap: a watch tells of changes, a plain read every ``poll_seconds`` is the floor under it."""
 
     def __init__(self, namespace: str, name: str, poll_seconds: float) -> None:
         self._namespace = namespace
@@ -70,53 +70,45 @@ class ConfigMapSource:
         self._poll_seconds = poll_seconds
 
     async def run(self, deliver: Deliver) -> None:
-        """Deliver until cancelled; the API server may come and go."""
-        from kubernetes.aio import client, config  # noqa: PLC0415 - two seconds and 26 MB that file sources do not pay
+        """Deliver until cancelled; the API server may come and go.
 
+        Raises:
+            KubeError: Nothing says where the API server is.
+        """
+        api = ConfigMapApi(Access.find(), self._namespace, self._name)
         try:
-            config.load_incluster_config()  # type: ignore[no-untyped-call]
-        except config.ConfigException:
-            # Named, because the client reads KUBECONFIG once, when it is imported.
-            await config.load_kube_config(os.environ.get("KUBECONFIG"))  # type: ignore[no-untyped-call]
-        async with client.ApiClient() as api:
-            core = client.CoreV1Api(api)
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._forever("watch", lambda: self._watch(core, deliver)))
-                group.create_task(self._forever("poll", lambda: self._poll(core, deliver)))
+                group.create_task(self._forever("watch", lambda: self._watch(api, deliver)))
+                group.create_task(self._forever("poll", lambda: self._poll(api, deliver)))
+        finally:
+            await api.close()
 
     async def _forever(self, what: str, step: Callable[[], Awaitable[None]]) -> None:
         failures = 0
         while True:
+            began = time.monotonic()
             try:
                 await step()
                 failures = 0
-            except Exception as error:  # noqa: BLE001 - the client raises aiohttp's, its own and the system's errors
+            except (KubeError, httpx.HTTPError, msgspec.DecodeError, OSError) as error:
+                failures = 0 if time.monotonic() - began > _HELD_SECONDS else failures
                 pause = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)]
                 failures += 1
                 log.warning("snapshot_source_failed", step=what, error=f"{type(error).__name__}: {error}"[:300])
                 await asyncio.sleep(pause)
 
-    async def _watch(self, core: Any, deliver: Deliver) -> None:
-        from kubernetes.aio import watch  # noqa: PLC0415 - as above
-
-        stream = watch.Watch().stream(  # type: ignore[no-untyped-call]
-            core.list_namespaced_config_map,
-            self._namespace,
-            field_selector=f"metadata.name={self._name}",
-            timeout_seconds=WATCH_SECONDS,
-        )
-        async for event in stream:
-            if event["type"] in ("ADDED", "MODIFIED"):
-                await self._deliver(event["object"], deliver, "watch")
-            elif event["type"] == "DELETED":
+    async def _watch(self, api: ConfigMapApi, deliver: Deliver) -> None:
+        async for found in api.watch():
+            if found is None:
                 log.error("snapshot_config_map_deleted", namespace=self._namespace, name=self._name)
+            else:
+                await self._deliver(found, deliver, "watch")
 
-    async def _poll(self, core: Any, deliver: Deliver) -> None:
-        found = await core.read_namespaced_config_map(self._name, self._namespace, _request_timeout=_API_SECONDS)
-        await self._deliver(found, deliver, "poll")
+    async def _poll(self, api: ConfigMapApi, deliver: Deliver) -> None:
+        await self._deliver(await api.read(), deliver, "poll")
         await asyncio.sleep(self._poll_seconds)
 
-    async def _deliver(self, config_map: Any, deliver: Deliver, source: str) -> None:
+    async def _deliver(self, config_map: ConfigMap, deliver: Deliver, source: str) -> None:
         data = (config_map.data or {}).get(SNAPSHOT_KEY)
         if data is None:
             log.error("snapshot_key_missing", namespace=self._namespace, name=self._name, key=SNAPSHOT_KEY)
