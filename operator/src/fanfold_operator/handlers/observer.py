@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ class Observer:
     def __init__(self, store: Store, enqueue: Callable[[Key, float], None]) -> None:
         self._store = store
         self._enqueue = enqueue
+        self.begun_anew = asyncio.Event()
+        """Set when a watch began with a listing: what was deleted before it, and after ours, no watch tells of."""
         self._owed: dict[Key, tuple[int, float]] = {}
         """What the watches have not told yet: the first such version of an object, and since when it is known."""
 
@@ -37,6 +40,8 @@ class Observer:
     def event(self, kind: str | None, manifest: Manifest) -> None:
         """A watch event: ADDED, MODIFIED, DELETED, or None for those of the first listing."""
         metrics.last_event.set_to_current_time()
+        if kind is None:
+            self.begun_anew.set()
         self._told(manifest, gone=kind == "DELETED")
         if kind == "DELETED":
             if self._store.remove(manifest):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, Final
 
 import kopf
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 SILENCE_SECONDS: Final = 75.0
 """The API server sends a bookmark every minute; a watch without any is dead, however open its connection looks."""
+RECONNECT_SECONDS: Final = 2.0
 
 
 def registry(observer: Observer) -> kopf.OperatorRegistry:
@@ -41,6 +43,8 @@ def settings() -> kopf.OperatorSettings:
     chosen.watching.reconnect_backoff = 0.5
     chosen.watching.chunk_size = 500
     chosen.networking.request_timeout = 30
+    # Kopf's growing pauses end with giving up, and after an outage of half a minute they last as long again.
+    chosen.networking.error_backoffs = itertools.repeat(RECONNECT_SECONDS)
     chosen.queueing.exit_timeout = 1
     chosen.persistence.finalizer = f"{GROUP}/finalizer"
     chosen.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP)
