@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from ssl import SSLContext
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -21,7 +22,9 @@ from fanfold.contracts.components import ROUTED
 from fanfold.contracts.snapshot import Slot, Snapshot
 from fanfold.gateway.balancer import Balancer
 from fanfold.gateway.context import Context
+from fanfold.gateway.cors import Cors
 from fanfold.gateway.handshake import Handshake
+from fanfold.gateway.limits import limits_of
 from fanfold.gateway.metrics import GatewayStats
 from fanfold.gateway.pages import pages
 from fanfold.gateway.routes import RouteTable, public_routes
@@ -247,7 +250,9 @@ class Rig:
         self.missed: list[bytes] = []
         self.service = Service()
 
-    async def start(self, services: dict[str, list[Service]] | None = None, **settings: Any) -> None:
+    async def start(
+        self, services: dict[str, list[Service]] | None = None, *, tls: SSLContext | None = None, **settings: Any
+    ) -> None:
         values: dict[str, Any] = {
             "traffic_host": "127.0.0.1",
             "traffic_port": 0,
@@ -262,7 +267,7 @@ class Rig:
                 await service.start()
                 self._stack.push_async_callback(service.stop)
         self.stats = GatewayStats()
-        self.balancer = Balancer(self.settings)
+        self.balancer = Balancer(self.settings, self.stats)
         self.locate({name: [one.address for one in many] for name, many in behind.items()})
         self.tokens = Tokens(KeySet(self.issuer.path), self.signer)
         self.tokens.reload_keys()
@@ -277,8 +282,10 @@ class Rig:
             pages=pages(),
             open_socket=Handshake(self.settings, self.tokens, self.hub).open,
             draining=lambda: self.draining,
+            limits=limits_of(self.settings, self.stats),
+            cors=Cors(self.settings.cors_origins) if self.settings.cors_origins else None,
         )
-        self.server = Server(self.context)
+        self.server = Server(self.context, tls)
         await self.server.start()
         clock = asyncio.create_task(self.server.run())
         self._stack.push_async_callback(self._stop, clock)
@@ -308,15 +315,19 @@ class Rig:
     def bearer(self, user: UUID | None = None) -> bytes:
         return b"authorization: Bearer %b\r\n" % self.issuer.token(user).encode()
 
-    def request(self, line: bytes = b"GET /v1/feed", headers: bytes = b"", body: bytes = b"") -> bytes:
+    def request(
+        self, line: bytes = b"GET /v1/feed", headers: bytes = b"", body: bytes = b"", user: UUID | None = None
+    ) -> bytes:
         """A request with Host, a fresh token and, when it has a body, its length."""
         length = b"content-length: %d\r\n" % len(body) if body else b""
-        return line + b" HTTP/1.1\r\nhost: gateway\r\n" + self.bearer() + headers + length + b"\r\n" + body
+        return line + b" HTTP/1.1\r\nhost: gateway\r\n" + self.bearer(user) + headers + length + b"\r\n" + body
 
-    async def ask(self, line: bytes = b"GET /v1/feed", headers: bytes = b"", body: bytes = b"") -> Got:
+    async def ask(
+        self, line: bytes = b"GET /v1/feed", headers: bytes = b"", body: bytes = b"", user: UUID | None = None
+    ) -> Got:
         """One request on a connection of its own."""
         wire = await self.wire()
-        wire.send(self.request(line, headers, body))
+        wire.send(self.request(line, headers, body, user))
         return await wire.answer(to_head=line.startswith(b"HEAD"))
 
     @staticmethod

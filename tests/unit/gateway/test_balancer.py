@@ -57,7 +57,7 @@ def test_a_slot_that_failed_is_not_chosen_again_while_there_is_another() -> None
 def test_an_unreachable_slot_is_left_alone_until_it_is_time() -> None:
     made = balancer(*slots(3))
     home = made.choose("feed", KEY, set())
-    home.reachable = False
+    home.available = False
     assert made.choose("feed", KEY, set()) is not home
     made.sweep(1e12)
     assert made.choose("feed", KEY, set()) is home
@@ -65,7 +65,7 @@ def test_an_unreachable_slot_is_left_alone_until_it_is_time() -> None:
 
 def test_unreachable_slots_are_tried_when_there_is_no_other() -> None:
     made = balancer(*slots(1))
-    made.choose("feed", KEY, set()).reachable = False
+    made.choose("feed", KEY, set()).available = False
     assert made.choose("feed", KEY, set()).slot == "feed-0"
     assert made.choose("feed", None, set()).slot == "feed-0"
 

@@ -6,6 +6,7 @@ from fanfold.contracts.components import ROUTED
 from fanfold.gateway.routes import LOCAL, Access, MethodNotAllowed, Route, RouteTable, public_routes
 from fanfold.gateway.settings import GatewaySettings
 from fanfold.kit.errors import NotFound
+from fanfold.kit.settings import SettingsError
 
 SETTINGS = GatewaySettings(snapshot_source="file:/nowhere", max_body=1_000, max_upload=9_000, request_seconds=4)
 TABLE = RouteTable(public_routes(SETTINGS))
@@ -118,3 +119,14 @@ def test_another_method_is_told_which_there_are() -> None:
 def test_two_routes_for_one_call_are_a_mistake() -> None:
     with pytest.raises(ValueError, match="two routes"):
         RouteTable([Route("GET", "/a", "one"), Route("GET", "/a", "other")])
+
+
+def test_a_route_may_have_a_time_of_its_own_and_only_one_that_is_there() -> None:
+    def seconds(**by_route: float) -> RouteTable:
+        return RouteTable(public_routes(GatewaySettings(snapshot_source="file:/x", route_seconds=by_route)))
+
+    table = seconds(**{"GET /v1/feed": 2})
+    assert table.match(b"GET", b"/v1/feed").timeout == 2
+    assert table.match(b"POST", b"/v1/posts").timeout == 10
+    with pytest.raises(SettingsError, match="GET /v1/feeds"):
+        seconds(**{"GET /v1/feeds": 2})

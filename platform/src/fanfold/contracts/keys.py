@@ -116,3 +116,8 @@ def stream(topic: str, partition: int) -> bytes:
 def dead_letters(topic: str) -> bytes:
     """Stream of messages given up on, each with its reason."""
     return b"dead:" + topic.encode()
+
+
+def rate_limit(policy: str, caller: int | str) -> bytes:
+    """Hash of one caller's bucket (fields ``tokens``, ``at``): a position on the ring for users, or an address."""
+    return f"limit:{policy}:{caller}".encode()

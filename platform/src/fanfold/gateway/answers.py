@@ -28,15 +28,17 @@ def problem_answer(problem: Problem, request_id: str) -> Answer:
     return Answer(problem.status, problem.document(request_id), {"content-type": PROBLEM_MEDIA_TYPE, **problem.headers})
 
 
-def encode(answer: Answer, *, request_id: str, close: bool, head_only: bool = False) -> bytes:
-    """The answer on the wire. ``head_only``: the request was HEAD."""
-    lines = [f"{name}: {value}\r\n" for name, value in answer.headers.items()]
-    lines.append(f"date: {formatdate(usegmt=True)}\r\n")
+def encode(
+    answer: Answer, *, request_id: str, close: bool, head_only: bool = False, lines: bytes = SECURITY_LINES
+) -> bytes:
+    """The answer on the wire. ``head_only``: the request was HEAD; ``lines``: further header lines."""
+    own = [f"{name}: {value}\r\n" for name, value in answer.headers.items()]
+    own.append(f"date: {formatdate(usegmt=True)}\r\n")
     if request_id:
-        lines.append(f"{headers.REQUEST_ID}: {request_id}\r\n")
+        own.append(f"{headers.REQUEST_ID}: {request_id}\r\n")
     if answer.status != 304:
-        lines.append(f"content-length: {len(answer.body)}\r\n")
+        own.append(f"content-length: {len(answer.body)}\r\n")
     if close:
-        lines.append("connection: close\r\n")
-    head = STATUS_LINES[answer.status] + "".join(lines).encode("latin-1") + SECURITY_LINES + b"\r\n"
+        own.append("connection: close\r\n")
+    head = STATUS_LINES[answer.status] + "".join(own).encode("latin-1") + lines + b"\r\n"
     return head if head_only else head + answer.body

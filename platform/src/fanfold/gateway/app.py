@@ -9,16 +9,21 @@ from prometheus_client import REGISTRY
 
 from fanfold.gateway.balancer import Balancer
 from fanfold.gateway.context import Context
+from fanfold.gateway.cors import Cors
 from fanfold.gateway.handshake import Handshake
+from fanfold.gateway.limits import limits_of
+from fanfold.gateway.messages import HSTS_LINE, SECURITY_LINES
 from fanfold.gateway.metrics import GatewayCollector, GatewayStats
 from fanfold.gateway.missed import MissedNotifications
 from fanfold.gateway.pages import pages
+from fanfold.gateway.reconcile import Reconciler
 from fanfold.gateway.revocations import Revocations
 from fanfold.gateway.routes import RouteTable, public_routes
 from fanfold.gateway.server import Server
 from fanfold.gateway.settings import GatewaySettings
 from fanfold.gateway.snapshots import SnapshotKeeper
 from fanfold.gateway.sources import source_of
+from fanfold.gateway.tls import Certificates
 from fanfold.gateway.tokens import KeySet, Tokens
 from fanfold.gateway.websocket import Hub
 from fanfold.kit.fanin import FanIn
@@ -35,7 +40,7 @@ async def build(runtime: Runtime[GatewaySettings]) -> None:
     """Start the traffic port and all that keeps it true. Nothing is left for uvicorn to serve but the admin port."""
     settings = runtime.settings
     stats = GatewayStats()
-    balancer = Balancer(settings)
+    balancer = Balancer(settings, stats)
     keeper = _snapshots(runtime, stats, balancer)
     await keeper.load()
 
@@ -51,6 +56,8 @@ async def build(runtime: Runtime[GatewaySettings]) -> None:
     await revocations.poll()
 
     routes = RouteTable(public_routes(settings))
+    limits = limits_of(settings, stats)
+    certificates = _certificates(settings)
     context = Context(
         settings=settings,
         routes=routes,
@@ -60,8 +67,11 @@ async def build(runtime: Runtime[GatewaySettings]) -> None:
         pages=pages(),
         open_socket=Handshake(settings, tokens, hub).open,
         draining=lambda: runtime.draining,
+        limits=limits,
+        cors=Cors(settings.cors_origins) if settings.cors_origins else None,
+        fixed_lines=SECURITY_LINES + (HSTS_LINE if certificates else b""),
     )
-    server = Server(context)
+    server = Server(context, certificates.context if certificates else None)
     await server.start()
     _observe(runtime, GatewayCollector(stats, routes.routes, balancer.endpoints, _gauges(keeper, revocations, fan_in)))
     runtime.check("token keys", lambda: _require(not tokens.without_keys, "no public key of tokens could be read"))
@@ -69,9 +79,19 @@ async def build(runtime: Runtime[GatewaySettings]) -> None:
     runtime.background("snapshots", lambda: source_of(settings).run(keeper.offer))
     runtime.background("revocations", revocations.run)
     runtime.background("fan-in", fan_in.run)
+    if limits is not None:
+        runtime.background("limits", Reconciler(limits, valkey).run)
+    if certificates is not None:
+        runtime.background("certificates", certificates.run)
     runtime.on_drain(server.drain)
     runtime.on_close(missed.close)
     runtime.on_close(valkey.close)
+
+
+def _certificates(settings: GatewaySettings) -> Certificates | None:
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    return Certificates(settings.tls_certificate, settings.tls_key)
 
 
 def _snapshots(runtime: Runtime[GatewaySettings], stats: GatewayStats, balancer: Balancer) -> SnapshotKeeper:
@@ -108,6 +128,10 @@ def _gauges(keeper: SnapshotKeeper, revocations: Revocations, fan_in: FanIn) -> 
         "fanfold_gateway_snapshot_age_seconds": (
             "Since the source last said that the snapshot in force holds.",
             lambda: keeper.age_seconds,
+        ),
+        "fanfold_gateway_snapshot_held": (
+            "1 while the newest snapshot is held back or refused.",
+            lambda: float(bool(keeper.held)),
         ),
         "fanfold_gateway_revocations_age_seconds": (
             "Since revoked sessions were last read.",

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import random
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from fanfold.contracts.ring import Ring
+from fanfold.gateway.concurrency import adapt
+from fanfold.gateway.metrics import GatewayStats
+from fanfold.gateway.outliers import Outliers
 from fanfold.gateway.upstream import Endpoint
 from fanfold.kit.errors import Unavailable
 
@@ -36,7 +40,7 @@ class ServiceSlots:
         """The slot that owns ``key``, or the next one with room."""
         if not tried:
             endpoint = self.endpoints[self.ring.owner(key)]
-            if endpoint.in_flight < self._floor and endpoint.reachable:
+            if endpoint.in_flight < self._floor and endpoint.available:
                 return endpoint
         endpoints = self.endpoints
         without = {index for index, endpoint in enumerate(endpoints) if not endpoint.open_to(tried)}
@@ -45,18 +49,22 @@ class ServiceSlots:
 
     def least_loaded(self, tried: AbstractSet[str]) -> Endpoint | None:
         """The less loaded of two random slots (Mitzenmacher, "The Power of Two Choices", 2001)."""
-        choices = [endpoint for endpoint in self.endpoints if endpoint.open_to(tried)]
-        if not choices:
-            return None
-        one, other = random.choice(choices), random.choice(choices)  # noqa: S311 - spreads load, keeps no secret
+        one, other = random.choice(self.endpoints), random.choice(self.endpoints)  # noqa: S311 - keeps no secret
+        if not (one.open_to(tried) and other.open_to(tried)):
+            choices = [endpoint for endpoint in self.endpoints if endpoint.open_to(tried)]
+            if not choices:
+                return None
+            one, other = random.choice(choices), random.choice(choices)  # noqa: S311 - as above
         return one if one.in_flight <= other.in_flight else other
 
 
 class Balancer:
     """All services of the current snapshot."""
 
-    def __init__(self, settings: GatewaySettings) -> None:
+    def __init__(self, settings: GatewaySettings, stats: GatewayStats | None = None) -> None:
         self._settings = settings
+        self._stats = stats or GatewayStats()
+        self._outliers = Outliers(settings.outlier_errors, settings.outlier_seconds)
         self._services: dict[str, ServiceSlots] = {}
         self._shape: dict[str, object] = {}
         self._leaving: list[Endpoint] = []
@@ -80,9 +88,16 @@ class Balancer:
             # Those that failed may be tried once more when there is no other; those at their limit may not.
             spare = [endpoint for endpoint in slots.endpoints if not endpoint.full]
             if not spare:
+                self._stats.shed[service] = self._stats.shed.get(service, 0) + 1
                 raise Unavailable(f"The {service} service is at its limit; try again.", kind="overloaded")
             endpoint = random.choice(spare)  # noqa: S311 - spreads load, keeps no secret
         return endpoint
+
+    def failed(self, service: str, endpoint: Endpoint) -> None:
+        """A request failed at ``endpoint``."""
+        slots = self._services.get(service)
+        if slots is not None and self._outliers.failed(endpoint, slots.endpoints, monotonic()):
+            self._stats.ejections[service] = self._stats.ejections.get(service, 0) + 1
 
     def apply(self, snapshot: Snapshot, rings: dict[str, Ring]) -> None:
         """Switch to ``snapshot``; ``rings`` are those of `build_rings`. Endpoints that stay keep their connections."""
@@ -117,11 +132,22 @@ class Balancer:
                 yield service, endpoint
 
     def sweep(self, now: float) -> None:
-        """Close connections idle for too long, and forget endpoints that have left and are quiet."""
-        before = now - self._settings.upstream_idle_seconds
-        for _, endpoint in self.endpoints():
+        """What is done a few times a second, beside all requests (``now``: monotonic seconds).
+
+        Close connections idle for too long, let slots that were left alone be tried again, set limits anew, and forget
+        endpoints that have left and are quiet.
+        """
+        settings = self._settings
+        before = now - settings.upstream_idle_seconds
+        everyone = [endpoint for _, endpoint in self.endpoints()]
+        for endpoint in everyone:
             endpoint.close_idle(before)
             endpoint.revive(now)
+            if settings.target_seconds:
+                adapt(endpoint, settings.target_seconds, settings.max_in_flight_per_slot)
+        for slots in self._services.values():
+            self._outliers.sweep(slots.endpoints)
+        self._outliers.forgive(everyone, now)
         self._leaving = [endpoint for endpoint in self._leaving if endpoint.in_flight]
 
     def close(self) -> None:

@@ -6,11 +6,15 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from fanfold.gateway.messages import SECURITY_LINES
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from fanfold.gateway.answers import Answer
     from fanfold.gateway.balancer import Balancer
+    from fanfold.gateway.cors import Cors
+    from fanfold.gateway.limits import Limits
     from fanfold.gateway.messages import Request
     from fanfold.gateway.metrics import GatewayStats
     from fanfold.gateway.routes import RouteTable
@@ -72,6 +76,9 @@ class Context:
         pages: Answers the gateway has itself, by route pattern.
         open_socket: Takes a WebSocket request over: gives what speaks on its connection from now on, and the bytes that
             begin it. Raises `Problem` to refuse.
+        limits: Of requests by user and address; None without any.
+        cors: Which other sites' pages may call; None: none.
+        fixed_lines: Header lines of every answer.
         draining: Whether the gateway is shutting down: answers then close their connections.
         connections: All client connections.
     """
@@ -84,6 +91,9 @@ class Context:
     pages: dict[str, Callable[[Request], Answer]]
     open_socket: Callable[[Request], tuple[SocketProtocol, bytes]]
     draining: Callable[[], bool]
+    limits: Limits | None = None
+    cors: Cors | None = None
+    fixed_lines: bytes = SECURITY_LINES
     connections: Connections = field(default_factory=Connections)
 
 

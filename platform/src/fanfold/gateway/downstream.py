@@ -43,6 +43,7 @@ class Downstream(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_address",
         "_backlog",
         "_context",
         "_exchange",
@@ -77,6 +78,7 @@ class Downstream(asyncio.Protocol):
         self._reading = True
         self._lingering = False
         self._forwarded = b""
+        self._address = ""
         self._trusted = False
         self.full = False
         self.deadline = _NEVER
@@ -227,9 +229,19 @@ class Downstream(asyncio.Protocol):
         came = request.noted.get(b"x-forwarded-for") if self._trusted else None
         if came is None:
             return self._forwarded
-        address = self._forwarded.split(b"\r\n", 1)[0].partition(b": ")[2]
         proto = b"https" if request.noted.get(b"x-forwarded-proto") == b"https" else b"http"
-        return b"x-forwarded-for: %b, %b\r\nx-forwarded-proto: %b\r\n" % (came, address, proto)
+        return b"x-forwarded-for: %b, %b\r\nx-forwarded-proto: %b\r\n" % (came, self._address.encode(), proto)
+
+    def client_address(self, request: Request) -> str:
+        """Who sent the request: the peer or, behind trusted proxies, the last address that is none of theirs."""
+        came = request.noted.get(b"x-forwarded-for") if self._trusted else None
+        if came is None:
+            return self._address
+        for part in reversed(came.decode("latin-1").split(",")):
+            address = part.strip()
+            if not self._is_trusted(address):
+                return address
+        return self._address
 
     def take_body(self) -> None:
         """The room for the request's body has changed: go on with what has come, and read more or less."""
@@ -364,7 +376,7 @@ class Downstream(asyncio.Protocol):
     def _refuse(self, problem: Problem) -> None:
         self._context.stats.reject(problem.kind)
         self._refusal = None
-        self.write(encode(problem_answer(problem, ""), request_id="", close=True))
+        self.write(encode(problem_answer(problem, ""), request_id="", close=True, lines=self._context.fixed_lines))
         self._close(gently=True)
 
     def _close(self, *, gently: bool) -> None:
@@ -386,9 +398,14 @@ class Downstream(asyncio.Protocol):
 
     def _learn_peer(self, transport: asyncio.Transport) -> None:
         peer = transport.get_extra_info("peername")
-        address = peer[0] if isinstance(peer, tuple) else "127.0.0.1"
-        self._forwarded = f"x-forwarded-for: {address}\r\nx-forwarded-proto: http\r\n".encode()
-        trusted = self._context.settings.trusted_proxies
-        if trusted:
+        self._address = peer[0] if isinstance(peer, tuple) else "127.0.0.1"
+        proto = "http" if transport.get_extra_info("sslcontext") is None else "https"
+        self._forwarded = f"x-forwarded-for: {self._address}\r\nx-forwarded-proto: {proto}\r\n".encode()
+        self._trusted = bool(self._context.settings.trusted_proxies) and self._is_trusted(self._address)
+
+    def _is_trusted(self, address: str) -> bool:
+        try:
             parsed = ip_address(address.partition("%")[0])
-            self._trusted = any(parsed in network for network in trusted)
+        except ValueError:
+            return False
+        return any(parsed in network for network in self._context.settings.trusted_proxies)

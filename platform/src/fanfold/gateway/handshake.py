@@ -53,6 +53,7 @@ class Handshake:
             BadRequest: A malformed one.
             Forbidden: A page of a site that is not allowed.
             Unauthorized: No valid token.
+            TooManyRequests: The user has too many sockets.
         """
         key = _check(request)
         self._check_origin(request)
@@ -66,6 +67,7 @@ class Handshake:
             raise BadRequest("The cursor is the id of the last notification you saw.")
         assert principal.identity.user_id is not None
         channel = notifications(principal.identity.user_id)
+        self._hub.require_room(channel)
         session = Session(self._hub, principal, channel, cursor, principal.expires - time.time())
         return session, _accept(key, _chosen(offered))
 

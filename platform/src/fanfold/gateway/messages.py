@@ -73,6 +73,7 @@ _REQUEST_NOTED: Final = frozenset(
         b"sec-websocket-key",
         b"sec-websocket-version",
         b"sec-websocket-protocol",
+        b"access-control-request-method",
         headers.REQUEST_ID.encode(),
         headers.TRACEPARENT.encode(),
     )
@@ -358,7 +359,8 @@ def _status_line(status: int) -> bytes:
 STATUS_LINES: Final = {status: _status_line(status) for status in range(100, 600)}
 
 SECURITY_LINES: Final = b"x-content-type-options: nosniff\r\nreferrer-policy: no-referrer\r\nx-frame-options: DENY\r\n"
-"""On every answer; harmless where they say nothing new. HSTS belongs to whoever ends TLS."""
+"""On every answer; harmless where they say nothing new. Where the gateway ends TLS, `HSTS_LINE` comes with them."""
+HSTS_LINE: Final = b"strict-transport-security: max-age=31536000\r\n"
 
 
 def chunk(data: bytes) -> bytes:

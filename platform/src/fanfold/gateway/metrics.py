@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
+from fanfold.gateway.tracing import trace_id
 from fanfold.kit.metrics import LATENCY_BUCKETS
 
 if TYPE_CHECKING:
@@ -25,17 +27,20 @@ if TYPE_CHECKING:
 class RouteStats:
     """What happened on one route."""
 
-    __slots__ = ("buckets", "seconds", "statuses")
+    __slots__ = ("buckets", "examples", "seconds", "statuses")
 
     def __init__(self) -> None:
         self.statuses: dict[int, int] = {}
         self.buckets = [0] * (len(LATENCY_BUCKETS) + 1)
+        self.examples: list[tuple[tuple[bytes, ...], float] | None] = [None] * len(self.buckets)
         self.seconds = 0.0
 
-    def record(self, status: int, seconds: float) -> None:
-        """Count one answer."""
+    def record(self, status: int, seconds: float, trace_lines: tuple[bytes, ...]) -> None:
+        """Count one answer; its trace is the newest example of its bucket."""
         self.statuses[status] = self.statuses.get(status, 0) + 1
-        self.buckets[bisect_left(LATENCY_BUCKETS, seconds)] += 1
+        bucket = bisect_left(LATENCY_BUCKETS, seconds)
+        self.buckets[bucket] += 1
+        self.examples[bucket] = (trace_lines, seconds)
         self.seconds += seconds
 
 
@@ -45,11 +50,16 @@ class GatewayStats:
     __slots__ = (
         "connections",
         "connections_refused",
+        "ejections",
+        "hedges",
+        "hedges_won",
         "in_flight",
+        "limited",
         "rejected",
         "retries",
         "retries_denied",
         "retrying",
+        "shed",
         "snapshots",
         "websocket_closes",
         "websocket_messages",
@@ -63,6 +73,11 @@ class GatewayStats:
         self.retrying = 0
         self.retries = 0
         self.retries_denied = 0
+        self.hedges = 0
+        self.hedges_won = 0
+        self.ejections: dict[str, int] = {}
+        self.shed: dict[str, int] = {}
+        self.limited: dict[str, int] = {}
         self.websockets = 0
         self.websocket_messages = 0
         self.websocket_closes: dict[int, int] = {}
@@ -115,9 +130,7 @@ class GatewayCollector(Collector):
             for status, count in sorted(route.stats.statuses.items()):
                 requests.add_metric([route.pattern, route.method, str(status)], count)
             if route.stats.statuses:
-                duration.add_metric(
-                    [route.pattern, route.method], _cumulative(route.stats.buckets), route.stats.seconds
-                )
+                duration.add_metric([route.pattern, route.method], _cumulative(route.stats), route.stats.seconds)
         yield requests
         yield duration
 
@@ -131,6 +144,8 @@ class GatewayCollector(Collector):
         )
         in_flight = GaugeMetricFamily("fanfold_gateway_upstream_in_flight", "Requests under way.", labels=labels)
         connections = GaugeMetricFamily("fanfold_gateway_upstream_connections", "Open connections.", labels=labels)
+        limit = GaugeMetricFamily("fanfold_gateway_upstream_limit", "Most requests under way at once.", labels=labels)
+        ejected = GaugeMetricFamily("fanfold_gateway_upstream_ejected", "1 while it keeps failing.", labels=labels)
         for service, endpoint in self._endpoints():
             where = [service, endpoint.slot]
             for outcome, count in endpoint.outcomes.items():
@@ -138,7 +153,9 @@ class GatewayCollector(Collector):
             seconds.add_metric(where, endpoint.seconds)
             in_flight.add_metric(where, endpoint.in_flight)
             connections.add_metric(where, endpoint.connections)
-        yield from (requests, seconds, in_flight, connections)
+            limit.add_metric(where, endpoint.limit)
+            ejected.add_metric(where, endpoint.ejected)
+        yield from (requests, seconds, in_flight, connections, limit, ejected)
 
     def _process_families(self) -> Iterator[Metric]:
         stats = self._stats
@@ -153,10 +170,15 @@ class GatewayCollector(Collector):
             ("connections_refused", "Client connections refused: too many.", stats.connections_refused),
             ("retries", "Requests tried again on another slot.", stats.retries),
             ("retries_denied", "Retries not made: the budget was spent.", stats.retries_denied),
+            ("hedges", "Second tries of slow reads.", stats.hedges),
+            ("hedges_won", "Second tries that answered first.", stats.hedges_won),
             ("websocket_messages", "Notifications sent.", stats.websocket_messages),
         ):
             yield CounterMetricFamily(f"fanfold_gateway_{name}", text, value=value)
         yield _by_label("rejected_requests", "Requests refused before they had a route.", "kind", stats.rejected)
+        yield _by_label("shed", "Requests refused because a service was at its limit.", "service", stats.shed)
+        yield _by_label("limited", "Requests over a rate limit.", "policy", stats.limited)
+        yield _by_label("ejections", "Slots left alone because they kept failing.", "service", stats.ejections)
         yield _by_label("snapshots", "Snapshots received.", "verdict", stats.snapshots)
         yield _by_label("websocket_closes", "WebSockets closed by the gateway.", "code", stats.websocket_closes)
         for name, (text, read) in self._gauges.items():
@@ -170,10 +192,13 @@ def _by_label(name: str, text: str, label: str, counts: dict[str, int] | dict[in
     return family
 
 
-def _cumulative(buckets: list[int]) -> list[tuple[str, float]]:
+def _cumulative(stats: RouteStats) -> list[tuple[str, float] | tuple[str, float, Exemplar]]:
     total = 0
-    rows: list[tuple[str, float]] = []
-    for bound, count in zip((*map(str, LATENCY_BUCKETS), "+Inf"), buckets, strict=True):
+    rows: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
+    for bound, count, example in zip((*map(str, LATENCY_BUCKETS), "+Inf"), stats.buckets, stats.examples, strict=True):
         total += count
-        rows.append((bound, total))
+        if example is None:
+            rows.append((bound, total))
+        else:
+            rows.append((bound, total, Exemplar({"trace_id": trace_id(example[0])}, example[1])))
     return rows

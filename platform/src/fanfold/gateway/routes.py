@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from fanfold.gateway.metrics import RouteStats
 from fanfold.kit.errors import BadRequest, NotFound, Problem
+from fanfold.kit.settings import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,6 +46,10 @@ class Route:
         access: A `Access.USER` route goes to the slot that owns the user, a public one to the less loaded of two.
         max_body: Bytes.
         timeout: Seconds from the end of the request to the head of the answer.
+        steady: Its answers take as long as the slot is loaded, so that their time tells of it.
+        load: What one request counts among those under way: 0 where it only waits for news.
+        guarded: Guessing pays here: it has the stricter limit per address.
+        hedge_after: Seconds after which a second slot is asked too; 0: never.
         stats: Counters of this row.
     """
 
@@ -54,6 +59,10 @@ class Route:
     access: Access = Access.USER
     max_body: int = 64 << 10
     timeout: float = 10.0
+    steady: bool = True
+    load: int = 1
+    guarded: bool = False
+    hedge_after: float = 0.0
     stats: RouteStats = field(default_factory=RouteStats)
 
 
@@ -201,19 +210,41 @@ _TABLE: Final[tuple[tuple[str, str, str, Access, Body], ...]] = (
 
 # Seconds that some answers take more than others by their nature: gathering, judging a picture, waiting for news.
 _EXTRA_SECONDS: Final = {"/v1/users/me/export": 50.0, "/v1/images": 20.0, "/v1/notifications": 25.0}
+_NEWS: Final = ("GET", "/v1/notifications")
+_GUARDED: Final = frozenset({"/v1/accounts", "/v1/sessions", "/v1/sessions/refresh"})
+_HEDGED: Final = ("GET", "/v1/feed")
 
 
 def public_routes(settings: GatewaySettings) -> list[Route]:
-    """The platform's API. ``/internal`` and the admin port's paths are in no row: nobody outside reaches them."""
-    return [
-        Route(
-            method,
-            pattern,
-            service,
-            access,
-            settings.max_upload if body is Body.UPLOAD else settings.max_body,
-            settings.request_seconds + _EXTRA_SECONDS.get(pattern, 0.0),
-        )
+    """The platform's API. ``/internal`` and the admin port's paths are in no row: nobody outside reaches them.
+
+    Raises:
+        SettingsError: ``FANFOLD_ROUTE_SECONDS`` names a route that is not there.
+    """
+    routes = [
+        _route(settings, method, pattern, service, access, body)
         for methods, pattern, service, access, body in _TABLE
         for method in methods.split()
     ]
+    unknown = settings.route_seconds.keys() - {f"{route.method} {route.pattern}" for route in routes}
+    if unknown:
+        raise SettingsError(f"FANFOLD_ROUTE_SECONDS names no route of the gateway: {', '.join(sorted(unknown))}")
+    return routes
+
+
+def _route(  # noqa: PLR0913, PLR0917 - a row of the table
+    settings: GatewaySettings, method: str, pattern: str, service: str, access: Access, body: Body
+) -> Route:
+    usual = settings.request_seconds + _EXTRA_SECONDS.get(pattern, 0.0)
+    return Route(
+        method,
+        pattern,
+        service,
+        access,
+        max_body=settings.max_upload if body is Body.UPLOAD else settings.max_body,
+        timeout=settings.route_seconds.get(f"{method} {pattern}", usual),
+        steady=pattern not in _EXTRA_SECONDS,
+        load=0 if (method, pattern) == _NEWS else 1,
+        guarded=pattern in _GUARDED,
+        hedge_after=settings.hedge_seconds if (method, pattern) == _HEDGED else 0.0,
+    )

@@ -12,6 +12,8 @@ from fanfold.kit.errors import Unavailable
 from fanfold.kit.logging import get_logger
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from fanfold.gateway.context import Context
 
 log = get_logger(__name__)
@@ -34,12 +36,17 @@ class _Refused(asyncio.Protocol):
 class Server:
     """Listens for clients.
 
+    Args:
+        context: What connections share.
+        tls: Ends TLS here; None speaks plainly.
+
     Attributes:
         port: The port in use, once started.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, tls: SSLContext | None = None) -> None:
         self._context = context
+        self._tls = tls
         self._server: asyncio.Server | None = None
         self.port = 0
 
@@ -56,6 +63,8 @@ class Server:
             settings.traffic_port,
             backlog=BACKLOG,
             reuse_port=settings.reuse_port or None,
+            ssl=self._tls,
+            ssl_handshake_timeout=settings.head_seconds if self._tls else None,
         )
         self.port = self._server.sockets[0].getsockname()[1]
         log.info("listening", host=settings.traffic_host, port=self.port)

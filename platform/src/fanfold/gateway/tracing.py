@@ -35,6 +35,12 @@ def trace(noted: dict[bytes, bytes]) -> tuple[bytes, tuple[bytes, ...]]:
     return request_id, lines
 
 
+def trace_id(lines: tuple[bytes, ...]) -> str:
+    """The trace id in what `trace` gave."""
+    return lines[_TRACE_ID].decode()
+
+
+_TRACE_ID: Final = 3
 _COMMON_NOTED: Final = 1
 """Every request has a Host; one with more may bring ids."""
 _REQUEST_ID_BEGIN: Final = b"x-request-id: "

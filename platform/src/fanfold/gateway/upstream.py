@@ -262,21 +262,33 @@ class Endpoint:
         in_flight: Requests under way; what bounded load and the limit per slot look at.
         connections: Open connections, idle ones included.
         outcomes: Requests by outcome: ``answered``, ``failed`` (5xx), ``lost``, ``unreachable``, ``timeout``.
-        seconds: Total time of answered requests.
-        reachable: False for `UNREACHABLE_SECONDS` after a connection could not be made.
+        seconds: Total time of requests.
+        samples: Answered requests whose time was the slot's own, since the limit was last set.
+        sampled_seconds: Their total time.
+        limit: Most requests under way (`fanfold.gateway.concurrency`).
+        errors_in_row: Failed requests since the last that was answered.
+        ejections: How often it was ejected, less one for each quiet interval.
+        ejected: It failed so often that it is left alone (`fanfold.gateway.outliers`).
+        available: Neither ejected, nor within `UNREACHABLE_SECONDS` after a connection could not be made.
     """
 
     __slots__ = (
+        "_absent_until",
         "_idle",
-        "_retry_at",
         "_settings",
+        "available",
         "connections",
         "draining",
+        "ejected",
+        "ejections",
+        "errors_in_row",
         "host",
         "in_flight",
+        "limit",
         "outcomes",
         "port",
-        "reachable",
+        "sampled_seconds",
+        "samples",
         "seconds",
         "slot",
     )
@@ -291,8 +303,14 @@ class Endpoint:
         self.connections = 0
         self.outcomes = {"answered": 0, "failed": 0, "lost": 0, "unreachable": 0, "timeout": 0}
         self.seconds = 0.0
-        self.reachable = True
-        self._retry_at = 0.0
+        self.samples = 0
+        self.sampled_seconds = 0.0
+        self.limit = settings.max_in_flight_per_slot
+        self.errors_in_row = 0
+        self.ejections = 0
+        self.ejected = False
+        self.available = True
+        self._absent_until = 0.0
         self._settings = settings
         self._idle: list[UpstreamConnection] = []
 
@@ -303,17 +321,26 @@ class Endpoint:
 
     def open_to(self, tried: AbstractSet[str]) -> bool:
         """Whether a request that failed on the slots ``tried`` may come here."""
-        return self.reachable and not self.full and self.slot not in tried
+        return self.available and not self.full and self.slot not in tried
+
+    def leave_alone(self, until: float) -> None:
+        """Send nothing here while there is another slot, until then (monotonic seconds)."""
+        self.available = False
+        self._absent_until = max(until, self._absent_until)
 
     def revive(self, now: float) -> None:
-        """Let a slot that was unreachable be tried again, once it is time."""
-        if not self.reachable and now >= self._retry_at:
-            self.reachable = True
+        """Let a slot that was left alone be tried again, once it is time."""
+        if not self.available and now >= self._absent_until:
+            self.readmit()
+
+    def readmit(self) -> None:
+        """Let it be tried again."""
+        self.available, self.ejected, self._absent_until = True, False, 0.0
 
     @property
     def full(self) -> bool:
         """The limit of requests under way is reached."""
-        return self.in_flight >= self._settings.max_in_flight_per_slot
+        return self.in_flight >= self.limit
 
     def take(self) -> UpstreamConnection | None:
         """The most recently used idle connection."""
@@ -336,8 +363,7 @@ class Endpoint:
             async with asyncio.timeout(self._settings.connect_seconds):
                 await loop.create_connection(lambda: connection, self.host, self.port)
         except (OSError, TimeoutError):
-            self.reachable = False
-            self._retry_at = monotonic() + UNREACHABLE_SECONDS
+            self.leave_alone(monotonic() + UNREACHABLE_SECONDS)
             connection.close()
             raise
         except asyncio.CancelledError:

@@ -18,6 +18,7 @@ from wsproto.events import BytesMessage, CloseConnection, Message, Ping, TextMes
 from wsproto.utilities import RemoteProtocolError
 
 from fanfold.contracts.ids import new_id
+from fanfold.kit.errors import TooManyRequests
 from fanfold.kit.logging import get_logger
 
 if TYPE_CHECKING:
@@ -71,6 +72,35 @@ class Hub:
         self.fan_in = fan_in
         self.catch_up = catch_up
         self.sessions: set[Session] = set()
+        self._per_user: dict[bytes, int] = {}
+
+    def require_room(self, channel: bytes) -> None:
+        """Hold one user to so many sockets.
+
+        Raises:
+            TooManyRequests: There are as many already.
+        """
+        most = self.settings.websocket_max_per_user
+        if self._per_user.get(channel, 0) >= most:
+            raise TooManyRequests(
+                f"You have {most} WebSockets open here already; close one.", headers={"retry-after": "10"}
+            )
+
+    def join(self, session: Session) -> None:
+        """A session has begun."""
+        self.sessions.add(session)
+        self.stats.websockets += 1
+        self._per_user[session.channel] = self._per_user.get(session.channel, 0) + 1
+
+    def part(self, session: Session) -> None:
+        """A session's connection is gone."""
+        self.sessions.discard(session)
+        self.stats.websockets -= 1
+        left = self._per_user[session.channel] - 1
+        if left:
+            self._per_user[session.channel] = left
+        else:
+            del self._per_user[session.channel]
 
     def close_revoked(self, revoked: frozenset[bytes]) -> None:
         """End the sockets of sessions that were logged out."""
@@ -84,7 +114,6 @@ class Session(asyncio.Protocol):
     __slots__ = (
         "_awaiting_pong",
         "_catching_up",
-        "_channel",
         "_closing",
         "_connection",
         "_connections",
@@ -95,6 +124,7 @@ class Session(asyncio.Protocol):
         "_message_bytes",
         "_seen",
         "_transport",
+        "channel",
         "deadline",
         "principal",
     )
@@ -102,7 +132,7 @@ class Session(asyncio.Protocol):
     def __init__(self, hub: Hub, principal: Principal, channel: bytes, cursor: str, lifetime: float) -> None:
         self._hub = hub
         self.principal = principal
-        self._channel = channel
+        self.channel = channel
         self._cursor = cursor
         self._expires = monotonic() + lifetime
         self._connection = Connection(ConnectionType.SERVER)
@@ -125,12 +155,11 @@ class Session(asyncio.Protocol):
         self._transport = transport
         self._connections = connections
         connections.add(self)
-        self._hub.sessions.add(self)
-        self._hub.stats.websockets += 1
+        self._hub.join(self)
         self._rest()
         if early:
             self.data_received(early)
-        self._hub.fan_in.listen(self._channel, self)
+        self._hub.fan_in.listen(self.channel, self)
 
     # asyncio's side.
 
@@ -154,8 +183,7 @@ class Session(asyncio.Protocol):
         self._closing = True
         if self._connections is not None:
             self._connections.discard(self)
-        self._hub.sessions.discard(self)
-        self._hub.stats.websockets -= 1
+        self._hub.part(self)
         self._leave()
 
     # The channel's side.
@@ -275,7 +303,7 @@ class Session(asyncio.Protocol):
             self._send(payload)
 
     def _leave(self) -> None:
-        self._hub.fan_in.leave(self._channel, self)
+        self._hub.fan_in.leave(self.channel, self)
         if self._catching_up is not None:
             self._catching_up.cancel()
 

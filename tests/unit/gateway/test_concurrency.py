@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fanfold.gateway.concurrency import FLOOR, MIN_SAMPLES, adapt, next_limit
+from fanfold.gateway.settings import GatewaySettings
+from fanfold.gateway.upstream import Endpoint
+
+if TYPE_CHECKING:
+    from tests.unit.gateway.conftest import Received, Rig, Service
+
+
+@pytest.mark.parametrize(
+    ("limit", "mean", "in_flight", "expected"),
+    [
+        (100, 0.1, 100, 111),  # quick: more
+        (1000, 0.1, 3, 1024),  # never more than the most
+        (100, 0.5, 100, 50),  # slow: cut
+        (1024, 0.3, 60, 50),  # from what was under way, not from what might have been
+        (100, 9.0, 100, 50),  # never by more than half at once
+        (20, 9.0, 20, FLOOR),
+        (1024, 9.0, 0, FLOOR),
+    ],
+)
+def test_the_limit_follows_the_time_of_answers(limit: int, mean: float, in_flight: int, expected: int) -> None:
+    assert next_limit(limit, mean, in_flight, 0.25, 1024) == expected
+
+
+def test_a_handful_of_slow_answers_changes_nothing() -> None:
+    endpoint = Endpoint("feed-0", "10.0.0.1:8000", GatewaySettings(snapshot_source="file:/nowhere"))
+    endpoint.samples, endpoint.sampled_seconds = MIN_SAMPLES - 1, 100.0
+    adapt(endpoint, 0.25, 1024)
+    assert endpoint.limit == 1024
+    endpoint.samples += 1
+    adapt(endpoint, 0.25, 1024)
+    assert (endpoint.limit, endpoint.samples, endpoint.sampled_seconds) == (FLOOR, 0, 0.0)
+
+
+class Queue:
+    """A service of fixed capacity: requests wait for one worker, as in a process that is busy."""
+
+    def __init__(self, per_second: float) -> None:
+        self._seconds = 1 / per_second
+        self._free_at = 0.0
+
+    async def __call__(self, _: Service, __: Received, writer: asyncio.StreamWriter) -> None:
+        self._free_at = max(self._free_at, time.monotonic()) + self._seconds
+        await asyncio.sleep(self._free_at - time.monotonic())
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+
+async def test_past_capacity_the_surplus_is_refused_and_the_rest_is_answered_soon(rig: Rig) -> None:
+    capacity, seconds = 100, 6.0
+    rig.service.script = Queue(capacity)
+    await rig.start({"feed": [rig.service]})
+    answers: list[tuple[int, float, float]] = []
+    began = time.monotonic()
+
+    async def client() -> None:
+        wire = await rig.wire()
+        request = rig.request()
+        while time.monotonic() - began < seconds:
+            asked = time.monotonic()
+            wire.send(request)
+            got = await wire.answer()
+            answers.append((got.status, time.monotonic() - asked, asked - began))
+            if got.status == 503:
+                assert got.headers["retry-after"] == "1"
+                await asyncio.sleep(0.2)
+
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        for _ in range(150):
+            group.create_task(client())
+    settled = [(status, took) for status, took, asked in answers if asked > 2]
+    good = sorted(took for status, took in settled if status == 200)
+    assert {status for status, _ in settled} == {200, 503}
+    assert len(good) >= 0.8 * capacity * (seconds - 2)
+    assert good[int(len(good) * 0.95)] < 0.75  # 150 in one queue would wait for 1.5 s
+    assert rig.stats.shed["feed"] > 0
+
+
+async def test_long_polls_count_neither_as_load_nor_as_slowness(rig: Rig) -> None:
+    release = asyncio.Event()
+
+    async def script(_: Service, __: Received, writer: asyncio.StreamWriter) -> None:
+        await release.wait()
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    rig.service.script = script
+    await rig.start(max_in_flight_per_slot=2)
+    wires = [await rig.send(rig.request(b"GET /v1/notifications")) for _ in range(30)]
+    await rig.until(lambda: len(rig.service.received) == 30)
+    await asyncio.sleep(0.3)
+    release.set()
+    assert {(await wire.answer()).status for wire in wires} == {204}
+    assert all(endpoint.samples == 0 for _, endpoint in rig.balancer.endpoints())
