@@ -6,8 +6,9 @@ watch missed. Never older than what it already has: versions are compared.
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fanfold.contracts.resources import PLATFORM_LABEL
 from fanfold_operator.kinds import Key, Kind, Manifest, key_of, owner_of
@@ -19,6 +20,18 @@ if TYPE_CHECKING:
 def _version(manifest: Manifest) -> int:
     """Kubernetes compares resource versions as integers (KEP-5504), so may its clients."""
     return int(manifest["metadata"]["resourceVersion"])
+
+
+def _shared(value: Any) -> Any:
+    """A copy whose strings are shared with all other copies.
+
+    Thousands of objects consist of the same few hundred names and values: shared, they take half the memory.
+    """
+    if isinstance(value, dict):
+        return {sys.intern(name): _shared(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_shared(inner) for inner in value]
+    return sys.intern(value) if type(value) is str else value
 
 
 class Store:
@@ -41,7 +54,8 @@ class Store:
             return False
         if known is not None:
             self._unlink(key, known)
-        trimmed = dict(manifest, metadata={k: v for k, v in manifest["metadata"].items() if k != "managedFields"})
+        metadata = {name: value for name, value in manifest["metadata"].items() if name != "managedFields"}
+        trimmed: Manifest = _shared({**manifest, "metadata": metadata})
         self._objects[key] = trimmed
         self._link(key, trimmed)
         return True

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from fanfold_operator.handlers.observer import Observer
 from fanfold_operator.handlers.routing import concerned
 from fanfold_operator.kinds import DEPLOYMENT, ENDPOINT_SLICE, PLATFORM, SERVICE, Key
@@ -101,3 +103,15 @@ def test_events_out_of_order_end_in_the_newest_state() -> None:
     assert store.get(Key("Deployment", "prod", "x"))["metadata"]["resourceVersion"] == "7"  # type: ignore[index]
     observer.event("DELETED", thing(DEPLOYMENT, "x", 8, FEED))
     assert store.get(Key("Deployment", "prod", "x")) is None
+
+
+def test_equal_strings_of_different_objects_are_one() -> None:
+    store = Store()
+    for name in ("a", "b"):
+        manifest = thing(SERVICE, name, 1) | {"spec": {"selector": {"app": ["a long text with blanks"]}}}
+        store.put(msgspec.json.decode(msgspec.json.encode(manifest)))
+    first, second = (store.get(Key("Service", "prod", name)) for name in ("a", "b"))
+    assert first is not None
+    assert second is not None
+    assert first["spec"]["selector"]["app"][0] == "a long text with blanks"
+    assert first["spec"]["selector"]["app"][0] is second["spec"]["selector"]["app"][0]
