@@ -32,6 +32,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [fanfold.dev]
   resources: [platforms/status, platformservices/status, hashrings/status]
   verbs: [patch]
+# Workers are scaled by the operator itself where KEDA is not there.
+- apiGroups: [fanfold.dev]
+  resources: [platformservices/scale]
+  verbs: [patch]
 # Owner references that block deletion of the owner need this where the admission plugin
 # OwnerReferencesPermissionEnforcement is on.
 - apiGroups: [fanfold.dev]
@@ -50,6 +54,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]
   verbs: [get, list, watch, create, patch, delete]
+# Where KEDA or the Gateway API is there: workers scale by it, a Platform may ask to be reached by it.
+- apiGroups: [keda.sh]
+  resources: [scaledobjects]
+  verbs: [get, create, patch, delete]
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [httproutes]
+  verbs: [get, create, patch, delete]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]

@@ -129,6 +129,16 @@ class Api:
         query = {"labelSelector": chosen} if chosen else {}
         return await self._call("GET", kind.path(namespace), kind.kind, query=query)
 
+    async def resources(self, api_version: str) -> frozenset[str]:
+        """Names of the resources that ``group/version`` has; none if it is not served."""
+        try:
+            answer = await self._call("GET", f"/apis/{api_version}", "APIResourceList")
+        except ApiError as error:
+            if error.missing:
+                return frozenset()
+            raise
+        return frozenset(one["name"] for one in answer.get("resources") or ())
+
     async def create(self, key: Key, body: Manifest, manager: str) -> Manifest:
         """Create; 409 if it is there."""
         return await self._call("POST", key.type.path(key.namespace), key.kind, {"fieldManager": manager}, body)
@@ -141,9 +151,9 @@ class Api:
         path = key.type.path(key.namespace, key.name, subresource)
         return await self._call("PATCH", path, key.kind, query, body, APPLY)
 
-    async def merge(self, key: Key, body: Manifest, manager: str) -> Manifest:
-        """JSON merge patch (RFC 7396)."""
-        path = key.type.path(key.namespace, key.name)
+    async def merge(self, key: Key, body: Manifest, manager: str, subresource: str | None = None) -> Manifest:
+        """JSON merge patch (RFC 7396); 409 if the body has a resourceVersion that is not the object's any more."""
+        path = key.type.path(key.namespace, key.name, subresource)
         return await self._call("PATCH", path, key.kind, {"fieldManager": manager}, body, MERGE)
 
     async def replace(self, key: Key, body: Manifest, manager: str) -> Manifest:

@@ -17,7 +17,7 @@ from fanfold_operator.kinds import Key, Manifest, key_of
 from fanfold_operator.planning.actions import Conflict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from fanfold_operator.api import Api
     from fanfold_operator.planning.actions import Actions
@@ -51,13 +51,16 @@ class Writer:
         self._observe = observe
         self._refused: dict[Key, _Refusal] = {}
 
-    async def bring_about(self, actions: Actions, manager: str) -> tuple[Conflict, ...]:
-        """Apply and delete what a plan asks for; the conflicts met.
+    async def bring_about(
+        self, actions: Actions, manager: str, observed: Mapping[Key, Manifest] | None = None
+    ) -> tuple[Conflict, ...]:
+        """Apply and delete what a plan asks for; the conflicts met. `observed`: live objects the store does not hold.
 
         Raises:
             ApiError: The API server refused for another reason, or cannot be reached.
         """
-        conflicts = [await self.apply(manifest, manager) for manifest in actions.apply]
+        live = observed or {}
+        conflicts = [await self.apply(manifest, manager, live.get(key_of(manifest))) for manifest in actions.apply]
         for manifest in actions.delete:
             await self.delete(manifest)
         return tuple(conflict for conflict in conflicts if conflict)

@@ -73,6 +73,10 @@ ENDPOINT_SLICE: Final = Kind("discovery.k8s.io", "v1", "EndpointSlice", "endpoin
 ROLE: Final = Kind("rbac.authorization.k8s.io", "v1", "Role", "roles")
 ROLE_BINDING: Final = Kind("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings")
 
+SCALED_OBJECT: Final = Kind("keda.sh", "v1alpha1", "ScaledObject", "scaledobjects", watched=False)
+HTTP_ROUTE: Final = Kind("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes", watched=False)
+"""Of APIs that a cluster may not serve: see `discovery`."""
+
 ALL: Final = (
     *CUSTOM,
     CONFIG_MAP,
@@ -91,6 +95,8 @@ ALL: Final = (
     ENDPOINT_SLICE,
     ROLE,
     ROLE_BINDING,
+    SCALED_OBJECT,
+    HTTP_ROUTE,
 )
 LEASE: Final = Kind("coordination.k8s.io", "v1", "Lease", "leases", watched=False)
 """Which operator writes: no platform has one."""

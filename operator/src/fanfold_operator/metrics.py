@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import Counter, Gauge, Histogram
+
+if TYPE_CHECKING:
+    from fanfold_operator.kinds import Key
 
 api_calls: Final = Counter(
     "fanfold_operator_api_calls", "Calls to the Kubernetes API, beside watches", ["verb", "kind", "status"]
@@ -37,3 +41,34 @@ propagation_seconds: Final = Histogram(
     buckets=(0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10),
 )
 ring_epoch: Final = Gauge("fanfold_operator_ring_epoch", "Epoch of the ring", ["namespace", "platform"])
+autoscaler_desired: Final = Gauge(
+    "fanfold_operator_autoscaler_desired", "Replicas that a service's autoscaler wants", ["namespace", "service"]
+)
+autoscaler_frozen: Final = Gauge(
+    "fanfold_operator_autoscaler_frozen",
+    "1 if a service's replicas cannot follow its load because metrics are missing",
+    ["namespace", "service"],
+)
+autoscaler_scalings: Final = Counter(
+    "fanfold_operator_autoscaler_scalings", "Replicas changed by the operator itself", ["namespace", "service"]
+)
+
+
+def tell_scaling(key: Key, desired: int | None, *, frozen: bool) -> None:
+    """What is known of the scaling of one service."""
+    if desired is not None:
+        autoscaler_desired.labels(key.namespace, key.name).set(desired)
+    autoscaler_frozen.labels(key.namespace, key.name).set(frozen)
+
+
+def forget_scaling(key: Key) -> None:
+    """The service is gone."""
+    for metric in (autoscaler_desired, autoscaler_frozen, autoscaler_scalings):
+        with suppress(KeyError):
+            metric.remove(key.namespace, key.name)
+
+
+def forget_all_scaling() -> None:
+    """This operator does not lead any more: another one tells."""
+    autoscaler_desired.clear()
+    autoscaler_frozen.clear()

@@ -15,6 +15,8 @@ import structlog
 from fanfold_operator import admin, kinds, metrics
 from fanfold_operator.api import Api, ApiError, login
 from fanfold_operator.apply import Writer
+from fanfold_operator.autoscale.scaler import Autoscaler
+from fanfold_operator.discovery import Discovery
 from fanfold_operator.events import Recorder
 from fanfold_operator.fencing import Fence
 from fanfold_operator.handlers import watching
@@ -25,12 +27,14 @@ from fanfold_operator.reconcile import Reconciler
 from fanfold_operator.ring.acks import AckTracker
 from fanfold_operator.ring.ports import AdminPorts
 from fanfold_operator.ring.releases import Releases
+from fanfold_operator.scrape import Scraper
 from fanfold_operator.store import Store
 from fanfold_operator.workqueue import WorkQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from fanfold_operator.autoscale.scaler import Measure
     from fanfold_operator.kinds import Key, Kind
     from fanfold_operator.leadership import Election
     from fanfold_operator.ring.acks import Ask
@@ -40,6 +44,8 @@ log = structlog.stdlib.get_logger(__name__)
 RETRY_SECONDS: Final = 5.0
 STUCK_SECONDS: Final = 300.0
 """A due key that waited longer for a worker means the workers are stuck: the pod is to be restarted."""
+SETTLE_SECONDS: Final = 1.0
+"""Watches begin anew together, after the start or an outage: one listing for all of them."""
 REMEMBERED: Final = (*kinds.CUSTOM, kinds.CONFIG_MAP)
 """Where an operator keeps what it cannot compute anew: in status and in the snapshot. A new leader lists them."""
 
@@ -74,12 +80,13 @@ class Options:
 class Operator:
     """One running operator. `ready` is set when everything has been listed: it can lead, or take over.
 
-    `ask` says which epoch a gateway uses; by default its admin port is asked.
+    `ask` says which epoch a gateway uses, `measure` reads metrics of pods; by default their admin ports are asked.
     """
 
-    def __init__(self, options: Options, ask: Ask | None = None) -> None:
+    def __init__(self, options: Options, ask: Ask | None = None, measure: Measure | None = None) -> None:
         self._options = options
         self._ask = ask
+        self._measure = measure
         self._queue: WorkQueue | None = None
         self._synced_at: float | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -191,6 +198,11 @@ class Operator:
         acks, releases = AckTracker(self._ask or ports.epoch, enqueue), Releases(ports.release)
         stack.callback(acks.close)
         stack.callback(releases.close)
+        scraper = Scraper()
+        stack.push_async_callback(scraper.close)
+        autoscaler = Autoscaler(api, self.store, self._measure or scraper.scrape, enqueue)
+        stack.push_async_callback(autoscaler.close)
+        stack.callback(metrics.forget_all_scaling)
         return Reconciler(
             api=api,
             store=self.store,
@@ -198,6 +210,8 @@ class Operator:
             recorder=Recorder(api),
             acks=acks,
             releases=releases,
+            discovery=Discovery(api),
+            autoscaler=autoscaler,
             images=self._options.images,
         )
 
@@ -222,7 +236,11 @@ class Operator:
     async def _resync_forever(self, api: Api) -> None:
         delay = self._options.resync_seconds
         while True:
-            await asyncio.sleep(delay)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self.observer.begun_anew.wait()
+                    await asyncio.sleep(SETTLE_SECONDS)
+            self.observer.begun_anew.clear()
             try:
                 await self.observer.resync(api, self._options.namespace)
                 delay = self._options.resync_seconds

@@ -12,7 +12,7 @@ from fanfold_operator.api import ApiError
 from fanfold_operator.apply import PLATFORM_MANAGER, RING_MANAGER, SERVICE_MANAGER
 from fanfold_operator.conditions import is_true
 from fanfold_operator.credentials import Credentials
-from fanfold_operator.kinds import Key, Manifest, key_of
+from fanfold_operator.kinds import Key, Manifest, key_of, owner_of
 from fanfold_operator.planning import components, platform, ring, service, summary
 from fanfold_operator.planning.actions import Images, View
 from fanfold_operator.resources import meta
@@ -21,6 +21,9 @@ from fanfold_operator.ring.endpoints import pods_behind
 if TYPE_CHECKING:
     from fanfold_operator.api import Api
     from fanfold_operator.apply import Writer
+    from fanfold_operator.autoscale.report import State
+    from fanfold_operator.autoscale.scaler import Autoscaler
+    from fanfold_operator.discovery import Discovery
     from fanfold_operator.events import Recorder
     from fanfold_operator.ring.acks import AckTracker
     from fanfold_operator.ring.releases import Releases
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
 
 UNREADY_SECONDS: Final = 10.0
 """A platform that is not ready is looked at this often: what it waits for may be a Secret, which is not watched."""
+
+OPTIONAL_SECONDS: Final = 30.0
+"""Objects of APIs that a cluster may not serve are not watched, but looked at this often."""
 
 
 class Reconciler:
@@ -42,6 +48,8 @@ class Reconciler:
         recorder: Recorder,
         acks: AckTracker,
         releases: Releases,
+        discovery: Discovery,
+        autoscaler: Autoscaler,
         images: Images,
     ) -> None:
         self._api = api
@@ -50,6 +58,8 @@ class Reconciler:
         self._recorder = recorder
         self._acks = acks
         self._releases = releases
+        self._discovery = discovery
+        self._autoscaler = autoscaler
         self._images = images
         self._credentials = Credentials(api, writer)
         self._ring_maps: dict[Key, Manifest] = {}
@@ -90,10 +100,38 @@ class Reconciler:
         return None if is_true({"status": status}, "Ready") else UNREADY_SECONDS
 
     async def _service(self, resource: Manifest) -> float | None:
-        view = View(resource, self._children(resource), _now(), paused=self._belongs_to_paused(resource))
-        conflicts = await self._writer.bring_about(service.plan(view), SERVICE_MANAGER)
-        status = service.status(replace(view, children=self._children(resource), conflicts=conflicts))
+        paused, apis = self._belongs_to_paused(resource), await self._discovery.apis()
+        view = View(resource, self._children(resource), _now(), paused=paused, apis=apis)
+        live = await self._optional(view)
+        view = replace(view, children={**view.children, **live}, scaling=self._scaling(view))
+        conflicts = await self._writer.bring_about(service.plan(view), SERVICE_MANAGER, live)
+        view = replace(view, children={**self._children(resource), **live}, conflicts=conflicts)
+        status = service.status(view)
         await self._tell(resource, status)
+        metrics.tell_scaling(
+            key_of(resource), status["autoscaling"].get("desired"), frozen=service.scaling(view).frozen
+        )
+        return OPTIONAL_SECONDS if service.optional(view) else None
+
+    async def _optional(self, view: View) -> dict[Key, Manifest]:
+        """Live objects of this service that are not watched."""
+        found = {}
+        for key in service.optional(view):
+            try:
+                one = await self._api.get(key)
+            except ApiError as error:
+                if not error.missing:
+                    raise
+            else:
+                if owner_of(one) == key_of(view.resource):
+                    found[key] = one
+        return found
+
+    def _scaling(self, view: View) -> State | None:
+        key = key_of(view.resource)
+        if service.scales(view):
+            return self._autoscaler.follow(key)
+        self._autoscaler.forget(key)
         return None
 
     async def _ring(self, resource: Manifest) -> float | None:
@@ -171,6 +209,8 @@ class Reconciler:
     def _forget(self, key: Key) -> None:
         self._ring_maps.pop(key, None)
         self._acks.forget(key)
+        self._autoscaler.forget(key)
+        metrics.forget_scaling(key)
         self._releases.forget(key)
 
 

@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -26,12 +26,15 @@ import httpx
 import pytest
 import yaml
 
+from fanfold.contracts.components import COMPONENTS
 from fanfold.contracts.resources import SERVICE_LABEL
 from fanfold.contracts.snapshot import SNAPSHOT_KEY, decode
 from fanfold_operator.api import Api
+from fanfold_operator.autoscale import backlog
 from fanfold_operator.kinds import CONFIG_MAP
 from fanfold_operator.operator import Operator, Options
 from fanfold_operator.planning.actions import Images
+from fanfold_operator.scrape import Sample, Scrape
 
 ROOT = Path(__file__).parents[3]
 BINARY = ROOT / ".build" / "bin" / "fanfold-cluster"
@@ -61,6 +64,8 @@ PLURALS = {
     "Platform": ("apis/fanfold.dev/v1alpha1", "platforms"),
     "PlatformService": ("apis/fanfold.dev/v1alpha1", "platformservices"),
     "HashRing": ("apis/fanfold.dev/v1alpha1", "hashrings"),
+    "ScaledObject": ("apis/keda.sh/v1alpha1", "scaledobjects"),
+    "HTTPRoute": ("apis/gateway.networking.k8s.io/v1", "httproutes"),
 }
 CLUSTER_WIDE = {"Namespace", "CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"}
 
@@ -278,11 +283,16 @@ def kubelet(kubeconfig: Path, kube: Kube) -> Iterator[Kubelet]:
 
 
 class Running:
-    """An operator in a thread of its own. Gateways acknowledge whatever snapshot is newest."""
+    """An operator in a thread of its own. Gateways acknowledge whatever snapshot is newest.
+
+    `waiting` says how many messages wait for a group of workers, and how many seconds: nothing, unless set. Of a group
+    for which it is None no pod answers.
+    """
 
     def __init__(self) -> None:
+        self.waiting: dict[str, tuple[int, float] | None] = {}
         options = Options(images=Images("registry.test/fanfold", "0.1.0"), admin_port=0)
-        self.operator = Operator(options, self._ask)
+        self.operator = Operator(options, self._ask, self._measure)
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="operator")
 
     def __enter__(self) -> Self:
@@ -301,6 +311,14 @@ class Running:
         for transport in list(asyncio.get_running_loop()._transports.values()):  # type: ignore[attr-defined]
             transport.abort()
         await asyncio.sleep(0)  # the round in which they are closed
+
+    async def _measure(self, targets: Iterable[str], _: Collection[str]) -> list[Scrape]:
+        samples = []
+        for component in COMPONENTS:
+            if told := self.waiting.get(component.name, (0, 0.0)):
+                label = {"group": component.name}
+                samples += [Sample(backlog.MESSAGES, label, told[0]), Sample(backlog.OLDEST, label, told[1])]
+        return [Scrape(target, tuple(samples)) for target in targets]
 
     async def _ask(self, _: str) -> int:
         store = self.operator.store

@@ -131,7 +131,11 @@ def test_every_object_has_an_owner_and_the_platforms_label(everything: list[Mani
 def test_only_the_gateway_is_reachable_from_outside(everything: list[Manifest]) -> None:
     services = {one["metadata"]["name"]: one["spec"] for one in everything if one["kind"] == "Service"}
     assert {name for name, spec in services.items() if spec.get("type", "ClusterIP") != "ClusterIP"} == {"demo-gateway"}
-    assert all(port["targetPort"] in {"http", "store"} for spec in services.values() for port in spec["ports"])
+    workers = {meta.child_name("demo", one.name) for one in COMPONENTS if not one.serves}
+    for name, spec in services.items():
+        ports = {port["targetPort"] for port in spec["ports"]}
+        assert ports <= ({"admin"} if name in workers else {"http", "store"}), "health and metrics are not for clients"
+        assert name not in workers or spec["clusterIP"] == "None"
     for policy in [one for one in everything if one["kind"] == "NetworkPolicy"]:
         for rule in policy["spec"]["ingress"]:
             traffic = any(port["port"] == 8000 for port in rule["ports"])

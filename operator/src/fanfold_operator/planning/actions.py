@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from fanfold_operator.autoscale.rules import Apis
 from fanfold_operator.kinds import Key, Manifest, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from fanfold_operator.autoscale.report import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,10 @@ class View:
     """Volume claims whose credentials are gone."""
     node_address: str | None = None
     """Address of a node that runs a gateway."""
+    apis: Apis = field(default_factory=Apis)
+    """Optional APIs the cluster serves."""
+    scaling: State | None = None
+    """What the operator's own autoscaler last decided of a service."""
 
     @property
     def name(self) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from fanfold.contracts.components import BY_NAME
 from fanfold.contracts.resources import Replicas, Resources, SecretFile
+from fanfold_operator.differences import quantity
 from fanfold_operator.resources import meta
 
 if TYPE_CHECKING:
@@ -42,7 +43,14 @@ RESOURCES: Final[Mapping[str, Resources]] = dict.fromkeys(BY_NAME, _SMALL) | {"i
 def resources(component: str, scaling: ServiceScaling) -> Resources:
     """The component's default size, with what the user names in its place."""
     default, wanted = RESOURCES[component], scaling.resources or Resources()
-    return Resources(requests=default.requests | wanted.requests, limits=default.limits | wanted.limits)
+    requests, limits = default.requests | wanted.requests, default.limits | wanted.limits
+    for name in requests.keys() & limits.keys():
+        if quantity(requests[name]) > quantity(limits[name]):  # a default against what was named: it gives way
+            if name in wanted.limits:
+                requests[name] = limits[name]
+            else:
+                limits[name] = requests[name]
+    return Resources(requests=requests, limits=limits)
 
 
 def replicas(component: str, scaling: ServiceScaling) -> Replicas:

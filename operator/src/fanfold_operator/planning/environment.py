@@ -33,11 +33,14 @@ def object_store(platform: str, spec: PlatformSpec) -> dict[str, str]:
     """Where the object store is."""
     external = spec.object_store.external
     endpoint = external.endpoint.rstrip("/") if external else f"http://{stores.endpoint(platform, meta.OBJECT_STORE)}"
-    return {
+    settings = {
         "FANFOLD_S3_ENDPOINT": endpoint,
         "FANFOLD_S3_REGION": external.region if external else stores.REGION,
         "FANFOLD_S3_BUCKET": external.bucket if external else stores.BUCKET,
     }
+    if spec.object_store.public_endpoint:
+        settings["FANFOLD_S3_PUBLIC_ENDPOINT"] = spec.object_store.public_endpoint.rstrip("/")
+    return settings
 
 
 def of_component(component: str, namespace: str, platform: str, version: str, spec: PlatformSpec) -> list[EnvVar]:

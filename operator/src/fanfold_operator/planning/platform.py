@@ -256,6 +256,7 @@ def _service(stages: Stages, component: Component, version: str, image: str) -> 
         image=image,
         image_pull_policy=spec.image_pull_policy,
         scaling=Scaling(min=replicas.min, max=replicas.max, target_cpu_percent=scaling.target_cpu_percent),
+        autoscaling=scaling.autoscaling,
         resources=components.resources(component.name, scaling),
         env=environment.of_component(component.name, view.namespace, view.name, version, spec),
         secrets=components.secret_files(component.name, view.name, spec),

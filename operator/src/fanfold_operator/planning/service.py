@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fanfold.contracts.resources import PlatformServiceSpec, parse
+from fanfold_operator.autoscale.report import Report, report
+from fanfold_operator.autoscale.rules import Scaler, scaler
 from fanfold_operator.conditions import Condition, find, merge
+from fanfold_operator.kinds import AUTOSCALER, HTTP_ROUTE, SCALED_OBJECT, Key
 from fanfold_operator.planning.actions import Actions, View, superfluous
-from fanfold_operator.resources import meta
+from fanfold_operator.resources import autoscalers, meta, route
 from fanfold_operator.resources.workload import Workload
 
 if TYPE_CHECKING:
@@ -28,13 +31,40 @@ def plan(view: View) -> Actions:
     objects = [workload.service_account()]
     if spec.snapshot:
         objects += workload.snapshot_access()
-    objects += [workload.network_policy(), workload.disruption_budget()]
-    if spec.serves:
-        objects.append(workload.service())
+    objects += [workload.network_policy(), workload.disruption_budget(), workload.service()]
     objects.append(workload.deployment(wanted(spec)))
-    if spec.scaling.min < spec.scaling.max:
-        objects.append(workload.autoscaler())
+    who = scaler(spec, view.apis)
+    if who is Scaler.HPA:
+        objects.append(autoscalers.horizontal(view.resource, spec, view.apis.pod_metrics))
+    elif who is Scaler.KEDA:
+        objects.append(autoscalers.scaled_object(view.resource, spec))
+    if view.apis.gateway and (exposure := route.wanted(spec)):
+        objects.append(route.http_route(view.resource, spec, exposure))
     return Actions(tuple(objects), superfluous(view, objects))
+
+
+def optional(view: View) -> tuple[Key, ...]:
+    """Objects of optional APIs that there may be: they are not watched, so they have to be looked at."""
+    spec = parse(PlatformServiceSpec, view.resource)
+    kinds = []
+    if view.apis.keda and not spec.serves:
+        kinds.append(SCALED_OBJECT)
+    if view.apis.gateway and spec.exposure:
+        kinds.append(HTTP_ROUTE)
+    return tuple(Key(kind.kind, view.namespace, view.name) for kind in kinds)
+
+
+def scales(view: View) -> bool:
+    """Whether it is the operator itself that scales this service."""
+    spec = parse(PlatformServiceSpec, view.resource)
+    return not view.paused and bool(spec.replicas) and scaler(spec, view.apis) is Scaler.OPERATOR
+
+
+def scaling(view: View) -> Report:
+    """Who scales, and what came of it."""
+    spec = parse(PlatformServiceSpec, view.resource)
+    kind = AUTOSCALER if spec.serves else SCALED_OBJECT
+    return report(view.resource, spec, view.apis, view.child(kind.kind, view.name), view.scaling)
 
 
 def status(view: View) -> dict[str, Any]:
@@ -45,12 +75,16 @@ def status(view: View) -> dict[str, Any]:
     before = view.resource.get("status", {})
     generation = view.resource["metadata"]["generation"]
     rolled_out = _rolled_out(deployment)
-    conditions = [*_conditions(spec, deployment, rolled_out=rolled_out), ownership(view)]
+    scaled = scaling(view)
+    conditions = [*_conditions(spec, deployment, rolled_out=rolled_out), ownership(view), scaled.condition]
+    if exposed := _exposed(view, spec):
+        conditions.append(exposed)
     new = {
         "observedGeneration": generation,
         "replicas": state.get("replicas", 0),
         "labelSelector": ",".join(f"{k}={v}" for k, v in meta.selector(spec.platform, spec.component).items()),
         "ready": f"{state.get('availableReplicas', 0)}/{wanted(spec)}",
+        "autoscaling": scaled.block,
         "conditions": merge(before.get("conditions", ()), conditions, generation, view.now),
     }
     version = _version(deployment) if rolled_out else before.get("version")
@@ -67,6 +101,27 @@ def ownership(view: View) -> Condition:
             message="; ".join(map(str, view.conflicts)) + ". Give them back (remove them there) or leave them so",
         )
     return Condition("OwnershipConflict", status=False, reason="NoConflict", message="")
+
+
+def _exposed(view: View, spec: PlatformServiceSpec) -> Condition | None:
+    """Whether the Gateway API takes clients to the gateway, if it is to."""
+    exposure = route.wanted(spec)
+    if exposure is None or exposure.parent_ref is None:
+        return None
+    if not view.apis.gateway:
+        message = (
+            f"this cluster does not serve {HTTP_ROUTE.api_version}: install the Gateway API, or choose another "
+            "spec.gateway.exposure.type"
+        )
+        return Condition("Exposed", status=False, reason="ApiMissing", message=message)
+    child = view.child(HTTP_ROUTE.kind, view.name) or {}
+    for parent in child.get("status", {}).get("parents", ()):
+        accepted = find({"status": parent}, "Accepted")
+        if accepted is not None:
+            is_accepted, message = accepted["status"] == "True", accepted.get("message", "")
+            return Condition("Exposed", status=is_accepted, reason=accepted["reason"], message=message)
+    message = f"no controller has taken HTTPRoute {view.name} yet: is there a Gateway {exposure.parent_ref.name}?"
+    return Condition("Exposed", status=False, reason="Waiting", message=message)
 
 
 def _version(deployment: Manifest | None) -> str | None:

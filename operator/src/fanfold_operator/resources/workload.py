@@ -1,4 +1,4 @@
-"""One component: Deployment, Service, disruption budget, autoscaler, network policy and identity."""
+"""One component: Deployment, Service, disruption budget, network policy and identity."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ CACHE_DIR: Final = "/var/cache/fanfold"
 """Survives a restart of the container: the gateway's last known good snapshot."""
 ROLLOUT_SECONDS: Final = 300
 """A rollout without progress for so long has failed (`progressDeadlineSeconds`)."""
-SCALE_DOWN_WINDOW_SECONDS: Final = 300
 STUCK_GRACE_SECONDS: Final = 5
 LOST_NODE_SECONDS: Final = 15
 """How long a pod may stay on a node that is not heard of before another is made; Kubernetes' default is 300. Nothing in
@@ -52,50 +51,24 @@ class Workload:
         )
 
     def service(self) -> Manifest:
-        """The traffic port only: health and metrics are not for clients."""
+        """The traffic port only: health and metrics are not for clients.
+
+        A worker has nothing else: its headless Service names its pods to those who measure them.
+        """
+        if not self._spec.serves:
+            admin = {"name": "admin", "port": ADMIN_PORT, "protocol": "TCP", "targetPort": "admin"}
+            return self._build(kinds.SERVICE, clusterIP="None", selector=self._selector, ports=[admin])
         exposure = self._spec.exposure
         port: dict[str, Any] = {"name": "http", "port": TRAFFIC_PORT, "protocol": "TCP", "targetPort": "http"}
         if exposure and exposure.node_port:
             port["nodePort"] = exposure.node_port
-        kind = exposure.type if exposure else "ClusterIP"
+        kind = exposure.type if exposure and exposure.type != "HTTPRoute" else "ClusterIP"
         return self._build(kinds.SERVICE, type=kind, selector=self._selector, ports=[port])
 
     def disruption_budget(self) -> Manifest:
         """A node drain takes one replica at a time, also where there is only one."""
         selector = {"matchLabels": self._selector}
         return self._build(kinds.DISRUPTION_BUDGET, maxUnavailable=1, selector=selector)
-
-    def autoscaler(self) -> Manifest:
-        """Doubles within seconds of a burst, shrinks slowly: a feed's crowd comes back.
-
-        The target is CPU time per replica, not a share of the request: the two then can be set apart.
-        """
-        scaling = self._spec.scaling
-        target = {"type": "AverageValue", "averageValue": f"{scaling.target_cpu_percent * 10}m"}
-        up = [
-            {"type": "Percent", "value": 100, "periodSeconds": 15},
-            {"type": "Pods", "value": 4, "periodSeconds": 15},
-        ]
-        down = [
-            {"type": "Percent", "value": 25, "periodSeconds": 60},
-            {"type": "Pods", "value": 1, "periodSeconds": 60},
-        ]
-        owner = self._owner
-        return self._build(
-            kinds.AUTOSCALER,
-            scaleTargetRef={"apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": self._name},
-            minReplicas=scaling.min,
-            maxReplicas=scaling.max,
-            metrics=[{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
-            behavior={
-                "scaleUp": {"stabilizationWindowSeconds": 0, "selectPolicy": "Max", "policies": up},
-                "scaleDown": {
-                    "stabilizationWindowSeconds": SCALE_DOWN_WINDOW_SECONDS,
-                    "selectPolicy": "Max",
-                    "policies": down,
-                },
-            },
-        )
 
     def network_policy(self) -> Manifest:
         """Traffic from the platform's own pods, or from everywhere for the entry; health and metrics from pods."""

@@ -48,11 +48,43 @@ class Resources(Record, frozen=True, kw_only=True):
     limits: dict[str, Quantity] = {}
 
 
-class Exposure(Record, frozen=True, kw_only=True):
-    """How the gateway's Service is reached from outside. `node_port` only with type NodePort."""
+class Autoscaling(Record, frozen=True, kw_only=True):
+    """How replicas follow the load. In mode DryRun it is only told what would be done; in mode Off users scale.
 
-    type: Literal["NodePort", "LoadBalancer", "ClusterIP"] = "NodePort"
+    Attributes:
+        target_in_flight: Requests under way per replica; services only, where custom metrics are served.
+        target_lag: Messages waiting per replica; workers only.
+        target_age_seconds: Age of the oldest waiting message; workers only.
+        scale_up_window_seconds: Replicas are added when wanted for so long.
+        scale_down_window_seconds: Replicas are removed when not wanted for so long.
+    """
+
+    mode: Literal["Auto", "DryRun", "Off"] = "Auto"
+    target_in_flight: int = 50
+    target_lag: int = 100
+    target_age_seconds: int = 10
+    scale_up_window_seconds: int = 0
+    scale_down_window_seconds: int = 300
+
+
+class ParentRef(Record, frozen=True, kw_only=True):
+    """What an HTTPRoute attaches to: a Gateway, by default of its own namespace, and perhaps one listener of it."""
+
+    name: str
+    namespace: str | None = None
+    section_name: str | None = None
+
+
+class Exposure(Record, frozen=True, kw_only=True):
+    """How the gateway is reached from outside.
+
+    `node_port` only with type NodePort; `parent_ref` and `hostnames` only with type HTTPRoute.
+    """
+
+    type: Literal["NodePort", "LoadBalancer", "ClusterIP", "HTTPRoute"] = "NodePort"
     node_port: int | None = None
+    parent_ref: ParentRef | None = None
+    hostnames: list[str] | None = None
 
 
 class ServiceScaling(Record, frozen=True, kw_only=True):
@@ -65,6 +97,7 @@ class ServiceScaling(Record, frozen=True, kw_only=True):
     replicas: Replicas | None = None
     target_cpu_percent: int = msgspec.field(default=60, name="targetCPUPercent")
     resources: Resources | None = None
+    autoscaling: Autoscaling = Autoscaling()
 
 
 class GatewaySpec(ServiceScaling, frozen=True, kw_only=True):
@@ -139,10 +172,11 @@ class ExternalObjectStore(Record, frozen=True, kw_only=True):
 
 
 class ObjectStoreSpec(Record, frozen=True, kw_only=True):
-    """Exactly one of the two."""
+    """Exactly one of the first two. `public_endpoint`: where clients upload to, if not where services do."""
 
     embedded: EmbeddedObjectStore | None = None
     external: ExternalObjectStore | None = None
+    public_endpoint: str | None = None
 
 
 class FeedSpec(Record, frozen=True, kw_only=True):
@@ -231,6 +265,7 @@ class PlatformServiceSpec(Record, frozen=True, kw_only=True):
     image_pull_policy: str = "IfNotPresent"
     replicas: int = 1
     scaling: Scaling = Scaling()
+    autoscaling: Autoscaling = Autoscaling()
     resources: Resources = Resources()
     env: list[EnvVar] = []
     secrets: list[SecretFile] = []
