@@ -93,9 +93,13 @@ class AnyOrder(RuleBasedStateMachine):
             same = before.snapshot.services == after.snapshot.services
             assert epochs[1] == epochs[0] + (not same), "an epoch a change, and none without"
         usable = {name for name, pod in self.pods.items() if pod.usable}
-        for slot, address in active(before).items():
-            if address in usable and self.data is not None:
+        stayed = {slot: address for slot, address in active(before).items() if address in usable}
+        for slot, address in stayed.items():
+            if self.data is not None:
                 assert active(after)[slot] == address, "who stays ready keeps the slot"
+        assert len(active(after)) <= max(self.wanted, len(stayed)), "a rollout's surplus pod gets no slot of its own"
+        held, vacant = after.snapshot.services["feed"], after.vacant.get("feed", frozenset())
+        assert len(vacant) <= max(0, self.wanted - len(held)), "slots are kept for replicas somebody wants"
         if self.data is not None and len(usable) >= len(active(before)) and self.wanted >= len(active(before)):
             lost = active(before).keys() - active(after).keys()
             taken = active(after).keys() - active(before).keys()
