@@ -192,6 +192,7 @@ class Request:
             BadRequest: A header that may come once came twice.
         """
         lower, rule = REQUEST_RULES.of(name)
+        value = value.rstrip(b" \t")  # the parser strips what is in front only (RFC 9112, section 5.1)
         if rule is Rule.NOTE or rule is Rule.NOTE_AND_PASS:
             earlier = self.noted.get(lower)
             if earlier is not None:
