@@ -29,6 +29,47 @@ ANONYMOUS: Final = {
 """Operations without an access token, beside everything under ``/v1/media``."""
 
 
+SOCKET: Final = {
+    "get": {
+        "tags": ["notification"],
+        "summary": "Hear notifications as they happen, over WebSocket",
+        "description": (
+            "A WebSocket handshake (RFC 6455). Each message is a text frame with one JSON object: a notification as "
+            "`GET /v1/notifications` shows it, or a hint that something changed. The token comes as `Authorization`, "
+            "as subprotocol `bearer.TOKEN` beside `fanfold.v1`, or as `access_token`. Close codes: 1008 the token ended, "
+            "1012 the gateway restarts (the reason says when to come back), 1013 come back with your cursor."
+        ),
+        "operationId": "open_socket",
+        "parameters": [
+            {
+                "name": "cursor",
+                "in": "query",
+                "required": False,
+                "description": "Id of the last notification seen: what came since is sent first.",
+                "schema": {"type": "string", "format": "uuid"},
+            },
+            {
+                "name": "access_token",
+                "in": "query",
+                "required": False,
+                "description": "For clients that can send the token in no other way; proxies may log it.",
+                "schema": {"type": "string"},
+            },
+        ],
+        "responses": {
+            "101": {"description": "The connection speaks WebSocket from here on."},
+            "400": {"description": "A malformed handshake or cursor."},
+            "401": {"description": "No valid token."},
+            "403": {"description": "A page of a site that may not."},
+            "426": {"description": "No WebSocket handshake."},
+            "429": {"description": "Too many sockets of this user are open."},
+        },
+        "security": [{"bearer": []}],
+    }
+}
+"""What the gateway itself serves, beside this document and the page that shows it."""
+
+
 @dataclass
 class Nowhere:
     """Addresses of the right form that lead nowhere: building an app connects to nothing."""
@@ -53,6 +94,7 @@ def merged() -> dict[str, Any]:
             if schemas.setdefault(name, schema) != schema:
                 fail(f"{room} has another schema {name!r} than a room before it: rename one")
     _secure(paths)
+    paths["/v1/ws"] = SOCKET
     return {
         "openapi": "3.1.0",
         "info": {

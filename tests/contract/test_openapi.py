@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 
+from fanfold.gateway.routes import Access, Route, RouteTable, public_routes
+from fanfold.gateway.settings import GatewaySettings
 from tools.openapi import TARGET, merged
+
+OWN_PAGES = {"/openapi.json", "/docs"}
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +71,29 @@ def test_every_reference_leads_somewhere(document: Any) -> None:
     text = json.dumps(document)
     names = {part.split('"')[0] for part in text.split('"#/components/schemas/')[1:]}
     assert names <= set(document["components"]["schemas"])
+
+
+@pytest.fixture(scope="module")
+def table() -> RouteTable:
+    return RouteTable(public_routes(GatewaySettings(snapshot_source="file:/nowhere")))
+
+
+def routed(table: RouteTable, method: str, path: str) -> Route:
+    """Where the gateway sends a documented operation: 404 and 405 are raised."""
+    return table.match(method.upper().encode(), re.sub(r"\{[^}]*\}", "0", path).encode())
+
+
+def test_the_gateway_routes_what_is_documented_and_nothing_else(document: Any, table: RouteTable) -> None:
+    documented = {
+        routed(table, method, path) for path, operations in document["paths"].items() for method in operations
+    }
+    gets = {route.pattern for route in documented if route.method == "GET"}
+    for route in set(table.routes) - documented:
+        assert route.pattern in OWN_PAGES or (route.method == "HEAD" and route.pattern in gets), route
+
+
+def test_the_gateway_asks_for_a_token_where_the_document_says_so(document: Any, table: RouteTable) -> None:
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            if path != "/v1/ws":  # the socket finds its token itself
+                assert bool(operation["security"]) is (routed(table, method, path).access is Access.USER), path
