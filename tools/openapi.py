@@ -36,8 +36,8 @@ SOCKET: Final = {
         "description": (
             "A WebSocket handshake (RFC 6455). Each message is a text frame with one JSON object: a notification as "
             "`GET /v1/notifications` shows it, or a hint that something changed. The token comes as `Authorization`, "
-            "as subprotocol `bearer.TOKEN` beside `fanfold.v1`, or as `access_token`. Close codes: 1008 the token ended, "
-            "1012 the gateway restarts (the reason says when to come back), 1013 come back with your cursor."
+            "as subprotocol `bearer.TOKEN` beside `fanfold.v1`, or as `access_token`. Close codes: 1008 the token "
+            "ended, 1012 the gateway restarts (the reason says when to come back), 1013 come back with your cursor."
         ),
         "operationId": "open_socket",
         "parameters": [
