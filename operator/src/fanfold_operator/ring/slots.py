@@ -3,7 +3,8 @@
 The ring hashes slot numbers, never addresses. Of one service, `assign` decides who holds which number:
 
 - a ready endpoint keeps its number as long as it is ready;
-- a newcomer inherits the number of one that left or is leaving, before any new number is made;
+- a newcomer inherits the number of one that left or is leaving, before any new number is made: of one whose keys are
+  still with it, before one whose keys have moved;
 - there are never more numbers than replicas wanted, so a rollout's surplus pod waits for the number of the pod it
   replaces instead of moving keys twice;
 - an endpoint that is leaving, or has stopped being ready, keeps its number as *draining*: it finishes what it has.
@@ -75,12 +76,12 @@ def assign(previous: Slots, endpoints: Collection[Endpoint], wanted: int) -> Slo
     newcomers = sorted(address for address, endpoint in live.items() if endpoint.usable and address not in taken)
 
     leaving = {number for number, endpoint in draining.items() if endpoint.leaving}
-    active |= dict(zip([*sorted(vacant), *sorted(leaving)], newcomers, strict=False))
-    del newcomers[: len(vacant) + len(leaving)]
     unready = set(draining) - leaving
-    room = max(0, wanted - len(active) - len(unready))
-    fresh = _unused(set(active) | unready, min(room, len(newcomers)))
-    active |= dict(zip([*fresh, *sorted(unready)], newcomers, strict=False))
+    # Numbers whose keys have not moved yet come first: an heir keeps them where they are.
+    free = sorted(vacant | leaving, key=lambda number: (number not in previous.active, number in leaving, number))
+    room = max(0, wanted - len(active))
+    fresh = _unused(set(active) | set(free) | unready, max(0, room - len(free) - len(unready)))
+    active |= dict(zip([*free, *fresh, *sorted(unready)], newcomers[:room], strict=False))
 
     held = {number: Holder(address, "active") for number, address in active.items()}
     held |= {number: Holder(one.address, "draining") for number, one in draining.items() if number not in active}
