@@ -10,6 +10,7 @@ from fanfold.contracts.resources import PAUSED_ANNOTATION, HashRingSpec, Platfor
 from fanfold_operator import kinds, metrics
 from fanfold_operator.api import ApiError
 from fanfold_operator.apply import PLATFORM_MANAGER, RING_MANAGER, SERVICE_MANAGER
+from fanfold_operator.autoscale.report import scaled
 from fanfold_operator.conditions import is_true
 from fanfold_operator.credentials import Credentials
 from fanfold_operator.kinds import Key, Manifest, key_of, owner_of
@@ -108,6 +109,8 @@ class Reconciler:
         view = replace(view, children={**self._children(resource), **live}, conflicts=conflicts)
         status = service.status(view)
         await self._tell(resource, status)
+        if note := scaled(resource.get("status", {}).get("autoscaling", {}), status["autoscaling"]):
+            await self._recorder.tell(resource, "Scaled", note, action="Scale")
         metrics.tell_scaling(
             key_of(resource), status["autoscaling"].get("desired"), frozen=service.scaling(view).frozen
         )

@@ -86,6 +86,16 @@ def report(
     return Report(found.condition, block)
 
 
+def scaled(before: dict[str, Any], after: dict[str, Any]) -> str | None:
+    """What happened between two of the status' blocks, if replicas were changed; None if not."""
+    if "desired" not in before or before["desired"] == after.get("desired"):
+        return None
+    if before.get("lastScaleTime") == after.get("lastScaleTime"):  # a wish only
+        return None
+    why = f": {after['why']}" if after.get("why") else ""
+    return f"scaled from {before['desired']} to {after.get('desired')} by {after['by']}{why}"
+
+
 def _own(spec: PlatformServiceSpec, state: State | None) -> Report:
     if state is None:
         return Report(_condition("Unknown", "Waiting", "nothing has been measured yet"), {})

@@ -30,6 +30,8 @@ def status(stages: Stages, gateway_service: Manifest | None) -> dict[str, Any]:
         stages.services,
         stages.ring,
     ]
+    if exposed := _exposed(services):
+        stage_list.append(exposed)
     conditions = [*stage_list, *_summary(stages, stage_list), ownership(view), _paused(paused=view.paused)]
     new: dict[str, Any] = {
         "observedGeneration": generation,
@@ -51,6 +53,14 @@ def status(stages: Stages, gateway_service: Manifest | None) -> dict[str, Any]:
     if url:
         new["url"] = url
     return new
+
+
+def _exposed(services: dict[str, Manifest]) -> Condition | None:
+    """Whether clients are led to the gateway, where that is not the gateway's Service's own doing."""
+    found = find(services.get("gateway"), "Exposed")
+    if found is None:
+        return None
+    return Condition("Exposed", status=found["status"] == "True", reason=found["reason"], message=found["message"])
 
 
 def _services(stages: Stages) -> dict[str, Manifest]:
