@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from fastapi import FastAPI, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from fastapi import FastAPI, Request, Response
+from prometheus_client import REGISTRY
+from prometheus_client.exposition import choose_encoder
 
 if TYPE_CHECKING:
     from fanfold.kit.runtime import Runtime
@@ -20,7 +21,7 @@ def admin_app(runtime: Runtime[Any]) -> FastAPI:
 
     - ``/livez``: the loop turns.
     - ``/readyz``: the parts it needs answer.
-    - ``/metrics``: Prometheus text.
+    - ``/metrics``: Prometheus text, or OpenMetrics with exemplars for those who ask for it.
     - ``/drain``: the kubelet's preStop hook. Answers once no gateway sends here any more, or when the wait is over.
     - ``/release`` (POST): the operator says that no gateway does, and none will.
     """
@@ -37,8 +38,9 @@ def admin_app(runtime: Runtime[Any]) -> FastAPI:
         return Response(body, 503 if reasons else 200, media_type="application/json")
 
     @app.get("/metrics")
-    async def _() -> Response:
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    async def _(request: Request) -> Response:
+        encode, media_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(REGISTRY), media_type=media_type)
 
     @app.get("/drain")
     async def _() -> dict[str, bool]:

@@ -1,4 +1,4 @@
-"""The one middleware around every service: request id, identity, RED metrics, access log.
+"""The one middleware around every service: request id, identity, deadline, RED metrics, access log.
 
 A call without a valid signed identity is refused before it reaches a route: nobody reaches a service but through the
 gateway or from another service.
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from fanfold.contracts import headers
-from fanfold.kit import metrics
+from fanfold.kit import deadline, metrics
 from fanfold.kit.errors import PROBLEM_MEDIA_TYPE, Forbidden, Problem, TooLarge, Unauthorized
 from fanfold.kit.identity import Identity, InvalidIdentityError
 from fanfold.kit.logging import get_logger, request_id
@@ -30,6 +30,7 @@ IDENTITY_KEY: Final = "fanfold.identity"
 
 _REQUEST_ID = headers.REQUEST_ID.encode()
 _IDENTITY = headers.IDENTITY.encode()
+_DEADLINE = headers.DEADLINE.encode()
 UNMATCHED: Final = "unmatched"
 
 
@@ -49,6 +50,8 @@ class Edge:
         values = dict(scope["headers"])
         current = values.get(_REQUEST_ID, b"").decode("ascii", "replace") or uuid4().hex
         token = request_id.set(current)
+        waited_until = values.get(_DEADLINE, b"")
+        until = deadline.current.set(waited_until)
         started = time.perf_counter()
         status = 500
 
@@ -64,6 +67,7 @@ class Edge:
         metrics.IN_FLIGHT.inc()
         try:
             scope[IDENTITY_KEY] = self._identify(scope["path"], values.get(_IDENTITY, b""))
+            deadline.check(waited_until)
             await self._app(scope, receive, send_recorded)
         except Problem as problem:
             await send_problem(send_recorded, problem)
@@ -71,6 +75,7 @@ class Edge:
             metrics.IN_FLIGHT.dec()
             self._record(scope, status, time.perf_counter() - started)
             request_id.reset(token)
+            deadline.current.reset(until)
 
     def _identify(self, path: str, header: bytes) -> Identity:
         try:

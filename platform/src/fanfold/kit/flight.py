@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from fanfold.kit import deadline
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Hashable
 
@@ -27,6 +29,7 @@ class SingleFlight(Generic[Value]):
         return await asyncio.shield(flight)
 
     async def _fly(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, Value]]) -> Value:
+        deadline.current.set(b"")  # shared work has not the deadline of the one who asked first
         try:
             return await work()
         finally:

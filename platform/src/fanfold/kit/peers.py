@@ -10,7 +10,7 @@ import msgspec
 import stamina
 
 from fanfold.contracts import headers, internal
-from fanfold.kit import metrics
+from fanfold.kit import deadline, metrics
 from fanfold.kit.errors import Problem, Unavailable
 from fanfold.kit.identity import Identity
 from fanfold.kit.logging import request_id
@@ -51,6 +51,7 @@ class Peers:
         Raises:
             Unavailable: The peer does not answer.
             PeerProblem: The peer refused (4xx).
+            DeadlinePassed: Nobody waits for the answer any more.
         """
         body = msgspec.msgpack.encode(request)
         started = time.perf_counter()
@@ -77,8 +78,11 @@ class Peers:
                 "content-type": internal.MEDIA_TYPE,
                 headers.IDENTITY: self._signer.sign(self._identity),
                 headers.REQUEST_ID: request_id.get(),
+                **deadline.onward(),
             },
         )
+        if answer.status_code == httpx.codes.GATEWAY_TIMEOUT:
+            raise deadline.DeadlinePassed(f"The {endpoint.service} service was asked too late; nobody waits any more.")
         if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
             raise _ServerError(f"{endpoint.service} answered {answer.status_code}")
         if answer.status_code >= httpx.codes.BAD_REQUEST:
