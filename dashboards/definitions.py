@@ -148,4 +148,34 @@ ALERTS: Final = (
         "warning",
         "{{ $labels.group }} gave up on messages of {{ $labels.topic }}.",
     ),
+    Alert(
+        "FanfoldOperatorLeaderless",
+        "max by (namespace) (fanfold_operator_leader) == 0 or absent(fanfold_operator_leader)",
+        "1m",
+        "critical",
+        "No operator leads: nothing is repaired, scaled or rolled out, and the ring stands still.",
+    ),
+    Alert(
+        "FanfoldOperatorReconcileErrors",
+        'sum by (namespace, kind) (rate(fanfold_operator_reconciles_total{result="error"}[10m]))'
+        " / sum by (namespace, kind) (rate(fanfold_operator_reconciles_total[10m])) > 0.2",
+        "10m",
+        "warning",
+        "More than one reconcile in five of a {{ $labels.kind }} fails.",
+    ),
+    Alert(
+        "FanfoldOperatorQueueStuck",
+        "max by (namespace, pod) (fanfold_operator_queue_oldest_seconds) > 60",
+        "2m",
+        "critical",
+        "A resource has waited for a minute to be reconciled by {{ $labels.pod }}.",
+    ),
+    Alert(
+        "FanfoldSnapshotSlow",
+        "histogram_quantile(0.99, sum by (le, namespace) "
+        "(rate(fanfold_operator_snapshot_propagation_seconds_bucket[10m]))) > 1",
+        "10m",
+        "warning",
+        "A changed ring takes longer than a second to reach every gateway.",
+    ),
 )

@@ -18,10 +18,11 @@ SUFFIXES = ("_total", "_bucket", "_sum", "_count")
 
 
 def source_names() -> set[str]:
-    """Every metric name that stands in the services' code, without the suffixes that the client library adds."""
+    """Every metric name in the services' and the operator's code, without the suffixes of the client library."""
     names = set()
-    for path in (ROOT / "platform/src").rglob("*.py"):
-        names |= set(METRIC.findall(path.read_text()))
+    for part in ("platform", "operator"):
+        for path in (ROOT / part / "src").rglob("*.py"):
+            names |= set(METRIC.findall(path.read_text()))
     return {bare(name) for name in names}
 
 
