@@ -101,9 +101,9 @@ class AnyOrder(RuleBasedStateMachine):
         assert len(active(after)) <= max(self.wanted, len(stayed)), "a rollout's surplus pod gets no slot of its own"
         held, vacant = after.snapshot.services["feed"], after.vacant.get("feed", frozenset())
         assert len(vacant) <= max(0, self.wanted - len(held)), "slots are kept for replicas somebody wants"
-        lost = active(before).keys() - active(after).keys()
-        kept = {
-            slot for slot in lost if active(before)[slot] in self.pods and not self.pods[active(before)[slot]].leaving
+        staying = {name for name, pod in self.pods.items() if not pod.leaving}
+        lost = {
+            slot for slot, address in active(before).items() if slot not in active(after) and address not in staying
         }
         known = {(slot.slot, slot.address) for slot in before.snapshot.services["feed"]}
         heirs = active(after).items() - known
