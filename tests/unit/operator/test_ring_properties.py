@@ -102,9 +102,8 @@ class AnyOrder(RuleBasedStateMachine):
         held, vacant = after.snapshot.services["feed"], after.vacant.get("feed", frozenset())
         assert len(vacant) <= max(0, self.wanted - len(held)), "slots are kept for replicas somebody wants"
         staying = {name for name, pod in self.pods.items() if not pod.leaving}
-        lost = {
-            slot for slot, address in active(before).items() if slot not in active(after) and address not in staying
-        }
+        gone = {slot for slot, address in active(before).items() if address not in staying}
+        lost = gone - active(after).keys()
         known = {(slot.slot, slot.address) for slot in before.snapshot.services["feed"]}
         heirs = active(after).items() - known
         if lost:
