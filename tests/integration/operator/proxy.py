@@ -47,13 +47,15 @@ class Fault:
 class Proxy:
     """Forwards plain HTTP to the API server of a kubeconfig, from a thread of its own.
 
-    `judge` gets method and path of each call but watches, and may answer with a fault. `replay` is the chance that a
+    `judge` gets method and path of each call but watches, and may answer with a fault. `slow` is for how many seconds
+    the answer to a write is kept back. `replay` is the chance that a
     watch, after an event, begins again some events earlier, as it does when it is resumed.
     """
 
     def __init__(self, kubeconfig: Path) -> None:
         self.calls: list[Call] = []
         self.judge: Callable[[str, str], Fault | None] = lambda *_: None
+        self.slow = 0.0
         self.replay = 0.0
         self.replayed = 0
         self._upstream = kubeconfig
@@ -153,6 +155,8 @@ class Proxy:
                 return _answer(fault)
             async with self._forward(request) as response:
                 body = await response.read()
+            if request.method != "GET" and "/leases" not in request.path:
+                await asyncio.sleep(self.slow)
             status = fault.status if fault else response.status
             kept = {name: value for name, value in response.headers.items() if name.lower() not in HOP}
             return _answer(fault) if fault else web.Response(status=status, body=body, headers=kept)
