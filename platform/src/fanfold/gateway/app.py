@@ -16,6 +16,7 @@ from fanfold.gateway.messages import HSTS_LINE, SECURITY_LINES
 from fanfold.gateway.metrics import GatewayCollector, GatewayStats
 from fanfold.gateway.missed import MissedNotifications
 from fanfold.gateway.pages import pages
+from fanfold.gateway.processes import build_parent, follow
 from fanfold.gateway.reconcile import Reconciler
 from fanfold.gateway.revocations import Revocations
 from fanfold.gateway.routes import RouteTable, public_routes
@@ -39,6 +40,9 @@ SETTINGS = GatewaySettings
 async def build(runtime: Runtime[GatewaySettings]) -> None:
     """Start the traffic port and all that keeps it true. Nothing is left for uvicorn to serve but the admin port."""
     settings = runtime.settings
+    if settings.processes > 1:
+        await build_parent(runtime)
+        return
     stats = GatewayStats()
     balancer = Balancer(settings, stats)
     keeper = _snapshots(runtime, stats, balancer)
@@ -79,6 +83,8 @@ async def build(runtime: Runtime[GatewaySettings]) -> None:
     runtime.background("snapshots", lambda: source_of(settings).run(keeper.offer))
     runtime.background("revocations", revocations.run)
     runtime.background("fan-in", fan_in.run)
+    if settings.parent:
+        runtime.background("parent", lambda: follow(settings.parent))
     if limits is not None:
         runtime.background("limits", Reconciler(limits, valkey).run)
     if certificates is not None:

@@ -81,6 +81,8 @@ class GatewaySettings(Settings):
     """Share of answers below 500 that are logged; the others all are."""
     processes: int = Field(default=1, ge=1, le=64)
     """Gateway processes that share the traffic port: one a core. More than one are started and watched by the first."""
+    parent: int = 0
+    """Process that started this one as one of several, and ends it; set by it alone."""
     reuse_port: bool = False
     """Let several gateway processes share the traffic port (SO_REUSEPORT)."""
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from fastapi import FastAPI, Request, Response
-from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def admin_app(runtime: Runtime[Any]) -> FastAPI:
     @app.get("/metrics")
     async def _(request: Request) -> Response:
         encode, media_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(REGISTRY), media_type=media_type)
+        return Response(encode(runtime.registry), media_type=media_type)
 
     @app.get("/drain")
     async def _() -> dict[str, bool]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic
 
 import uvicorn
 import uvloop
+from prometheus_client import REGISTRY
 
 from fanfold.kit import logging as logs
 from fanfold.kit.admin import admin_app
@@ -52,6 +53,7 @@ class Runtime(Generic[Configured]):
     def __init__(self, settings: Configured) -> None:
         self.settings = settings
         self.admin = admin_app(self)
+        self.registry = REGISTRY
         self.draining = False
         self._released = asyncio.Event()
         self._stack = AsyncExitStack()
