@@ -128,6 +128,13 @@ ALERTS: Final = (
         "Gateway {{ $labels.pod }} has not heard from its snapshot's source for 30 s; it serves from memory.",
     ),
     Alert(
+        "FanfoldSnapshotHeldBack",
+        "max by (namespace, pod) (fanfold_gateway_snapshot_held) > 0",
+        "1m",
+        "critical",
+        "Gateway {{ $labels.pod }} refuses the newest snapshot and serves from the one before.",
+    ),
+    Alert(
         "FanfoldOutboxStuck",
         "max by (namespace, schema) (fanfold_outbox_oldest_seconds) > 60",
         "2m",
