@@ -68,6 +68,7 @@ class ConfigMapSource:
         self._namespace = namespace
         self._name = name
         self._poll_seconds = poll_seconds
+        self._watched = 0
 
     async def run(self, deliver: Deliver) -> None:
         """Deliver until cancelled; the API server may come and go.
@@ -102,10 +103,14 @@ class ConfigMapSource:
             if found is None:
                 log.error("snapshot_config_map_deleted", namespace=self._namespace, name=self._name)
             else:
+                self._watched += 1
                 await self._deliver(found, deliver, "watch")
 
     async def _poll(self, api: ConfigMapApi, deliver: Deliver) -> None:
-        await self._deliver(await api.read(), deliver, "poll")
+        before = self._watched
+        found = await api.read()
+        if self._watched == before:  # else the watch was faster, and this may be older than what it brought
+            await self._deliver(found, deliver, "poll")
         await asyncio.sleep(self._poll_seconds)
 
     async def _deliver(self, config_map: ConfigMap, deliver: Deliver, source: str) -> None:
