@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import uvloop
-from operator_scale import Kube, api_server
+from operator_scale import Kube, api_server  # type: ignore[import-not-found]  # beside this file
 
 from fanfold.contracts.resources import PLATFORM_LABEL, SERVICE_LABEL
 from fanfold.contracts.snapshot import SNAPSHOT_KEY, decode

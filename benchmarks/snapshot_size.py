@@ -11,6 +11,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from fanfold.contracts.components import ROUTED
@@ -57,7 +58,7 @@ def measure(family: str, address: Callable[[], str], count: int) -> None:
     times = []
     for _ in range(ROUNDS):
         pods["feed"][_CHANCE.randrange(len(pods["feed"]))] = address()
-        spent, data = timed(lambda data=data: computed(data))
+        spent, data = timed(partial(computed, data))
         times.append(spent)
     size = sum(map(len, data.values()))
     decoding, snapshot = timed(lambda: decode(data[SNAPSHOT_KEY]))
