@@ -185,4 +185,11 @@ ALERTS: Final = (
         "warning",
         "A changed ring takes longer than a second to reach every gateway.",
     ),
+    Alert(
+        "FanfoldAutoscalerFrozen",
+        "max by (namespace, service) (fanfold_operator_autoscaler_frozen) > 0",
+        "10m",
+        "warning",
+        "Replicas of {{ $labels.service }} in {{ $labels.namespace }} cannot follow the load: metrics are missing.",
+    ),
 )
