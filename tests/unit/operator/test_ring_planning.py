@@ -57,6 +57,13 @@ def test_members_epoch_and_gateways_are_told(view: Callable[..., RingView]) -> N
     assert (owner["kind"], owner["name"]) == ("HashRing", "demo")
 
 
+def test_slots_are_told_by_service_and_state(view: Callable[..., RingView]) -> None:
+    first = view(part("feed", "10.0.0.1", "10.0.0.2"))
+    seen = view(part("feed", "10.0.0.1", ready=False), data={"data": advance_ring(first).data()})
+    after = status(seen, advance_ring(seen), Acks())
+    assert after["slots"] == {"feed": {"active": 0, "draining": 1, "vacant": 1}}
+
+
 def test_a_routed_service_without_members_is_told(view: Callable[..., RingView]) -> None:
     seen = view(part("feed", "10.0.0.1", ready=False))
     assert told(status(seen, advance_ring(seen), Acks()), "Ready") == ("False", "NoMembers")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -139,6 +140,7 @@ def status(view: RingView, ring: Ring, acks: Acks) -> dict[str, Any]:
         "members": sum(members.values()),
         "draining": draining,
         "services": members,
+        "slots": _slots(ring),
         "gateways": acks.gateways,
         "acked": f"{acks.acked}/{acks.gateways}",
         "conditions": merge(
@@ -155,6 +157,16 @@ def status(view: RingView, ring: Ring, acks: Acks) -> dict[str, Any]:
     elif same and "propagation" in before:
         new["propagation"] = before["propagation"]
     return new
+
+
+def _slots(ring: Ring) -> dict[str, dict[str, int]]:
+    """How many slots of each service own keys, drain, or wait for a successor."""
+    counts = {}
+    for name, slots in ring.snapshot.services.items():
+        states = Counter(slot.state for slot in slots)
+        vacant = len(ring.vacant.get(name, ()))
+        counts[name] = {"active": states["active"], "draining": states["draining"], "vacant": vacant}
+    return counts
 
 
 def _ready(members: dict[str, int]) -> Condition:
