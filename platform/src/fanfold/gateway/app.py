@@ -28,10 +28,12 @@ from fanfold.gateway.tls import Certificates
 from fanfold.gateway.tokens import KeySet, Tokens
 from fanfold.gateway.websocket import Hub
 from fanfold.kit.fanin import FanIn
+from fanfold.kit.settings import SettingsError
 from fanfold.kit.valkey import Valkey
 
 if TYPE_CHECKING:
     from fanfold.contracts.snapshot import Snapshot
+    from fanfold.gateway.spans import Spans
     from fanfold.kit.runtime import Runtime
 
 SETTINGS = GatewaySettings
@@ -62,6 +64,7 @@ async def build(runtime: Runtime[GatewaySettings]) -> None:
     routes = RouteTable(public_routes(settings))
     limits = limits_of(settings, stats)
     certificates = _certificates(settings)
+    spans = _spans(settings)
     context = Context(
         settings=settings,
         routes=routes,
@@ -73,6 +76,7 @@ async def build(runtime: Runtime[GatewaySettings]) -> None:
         draining=lambda: runtime.draining,
         limits=limits,
         cors=Cors(settings.cors_origins) if settings.cors_origins else None,
+        spans=spans,
         fixed_lines=SECURITY_LINES + (HSTS_LINE if certificates else b""),
     )
     server = Server(context, certificates.context if certificates else None)
@@ -90,8 +94,25 @@ async def build(runtime: Runtime[GatewaySettings]) -> None:
     if certificates is not None:
         runtime.background("certificates", certificates.run)
     runtime.on_drain(server.drain)
+    if spans is not None:
+        runtime.on_close(spans.close)
     runtime.on_close(missed.close)
     runtime.on_close(valkey.close)
+
+
+def _spans(settings: GatewaySettings) -> Spans | None:
+    """What makes traces; None when no collector is named.
+
+    Raises:
+        SettingsError: It cannot be made: the extra is not installed.
+    """
+    if not settings.otlp_endpoint:
+        return None
+    try:
+        from fanfold.gateway.spans import spans_of  # noqa: PLC0415 - an extra that others need not install
+    except ImportError as error:
+        raise SettingsError(f"FANFOLD_OTLP_ENDPOINT needs the extra fanfold[otel]: {error}") from error
+    return spans_of(settings)
 
 
 def _certificates(settings: GatewaySettings) -> Certificates | None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fanfold.gateway.metrics import GatewayStats
     from fanfold.gateway.routes import RouteTable
     from fanfold.gateway.settings import GatewaySettings
+    from fanfold.gateway.spans import Spans
     from fanfold.gateway.tokens import Tokens
 
 
@@ -78,6 +79,7 @@ class Context:
             begin it. Raises `Problem` to refuse.
         limits: Of requests by user and address; None without any.
         cors: Which other sites' pages may call; None: none.
+        spans: Makes traces; None: none.
         fixed_lines: Header lines of every answer.
         draining: Whether the gateway is shutting down: answers then close their connections.
         connections: All client connections.
@@ -93,6 +95,7 @@ class Context:
     draining: Callable[[], bool]
     limits: Limits | None = None
     cors: Cors | None = None
+    spans: Spans | None = None
     fixed_lines: bytes = SECURITY_LINES
     connections: Connections = field(default_factory=Connections)
 

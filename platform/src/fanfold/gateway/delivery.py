@@ -123,6 +123,8 @@ class Delivery:
         if status < 500:
             endpoint.outcomes["answered"] += 1
             endpoint.errors_in_row = 0
+            if self._exchange.trail is not None:
+                self._exchange.trail.try_ends("answered")
         else:
             self._failed("failed")
 
@@ -177,6 +179,9 @@ class Delivery:
         endpoint = self._context.balancer.choose(route.service, self._principal.key, self.tried)
         endpoint.in_flight += route.load
         self.endpoint = endpoint
+        trail = self._exchange.trail
+        if trail is not None:
+            trail.try_begins(endpoint)
         connection = endpoint.take()
         if connection is not None:
             self._send(connection)
@@ -255,6 +260,8 @@ class Delivery:
         if self.endpoint is not None:
             self.endpoint.outcomes[outcome] += 1
             self._context.balancer.failed(self._route.service, self.endpoint)
+            if self._exchange.trail is not None:
+                self._exchange.trail.try_ends(outcome)
 
     def _drop_connection(self) -> None:
         if self.connection is not None:
@@ -281,7 +288,7 @@ class Delivery:
                 b"" if request.method == b"GET" and request.length == 0 else self._framing(),
                 self._principal.line,
                 downstream.forwarded_lines(request),
-                *exchange.trace_lines,
+                *(exchange.trace_lines if exchange.trail is None else exchange.trail.lines),
                 _DEADLINE,
                 b"%d\r\n\r\n" % deadline,
                 body,

@@ -40,6 +40,7 @@ class Exchange:
 
     Attributes:
         trace_lines: Request id and trace context for the service.
+        trail: Its spans; None when it is not traced.
         status: Of the answer, once it has begun; 0 before.
     """
 
@@ -59,6 +60,7 @@ class Exchange:
         "route",
         "status",
         "trace_lines",
+        "trail",
     )
 
     def __init__(self, context: Context, downstream: Downstream, request: Request) -> None:
@@ -67,6 +69,7 @@ class Exchange:
         self.request = request
         self.route: Route | None = None
         self._request_id, self.trace_lines = trace(request.noted)
+        self.trail = None if context.spans is None else context.spans.begin(request, self.trace_lines)
         self._delivery: Delivery | None = None
         self.status = 0
         self._extra_lines = b""
@@ -294,6 +297,8 @@ class Exchange:
         seconds = monotonic() - self.request.started
         context, delivery = self._context, self._delivery
         slot = delivery.end(status, seconds, at_once=not self._streamed) if delivery is not None else ""
+        if self.trail is not None:
+            self.trail.ends(status, self.route, delivery.tries if delivery is not None else 0)
         if self.route is None:
             context.stats.reject(str(status))
         else:

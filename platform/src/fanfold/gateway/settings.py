@@ -79,6 +79,10 @@ class GatewaySettings(Settings):
     """Load balancers in front, whose ``X-Forwarded-For`` and ``-Proto`` are believed and added to."""
     access_log_sample: float = Field(default=0.01, ge=0, le=1)
     """Share of answers below 500 that are logged; the others all are."""
+    otlp_endpoint: str = ""
+    """Base URL of an OpenTelemetry collector (``http://collector:4318``); empty: no spans. Needs the extra ``otel``."""
+    trace_sample: float = Field(default=0.01, ge=0, le=1)
+    """Share of requests without a trace of their own that get spans."""
     processes: int = Field(default=1, ge=1, le=64)
     """Gateway processes that share the traffic port: one a core. More than one are started and watched by the first."""
     parent: int = 0

@@ -9,6 +9,10 @@ from typing import Final
 
 from fanfold.contracts import headers
 
+TRACE_ID: Final = 3
+SPAN_ID: Final = 5
+FLAGS: Final = 7
+"""Places in the pieces that `trace` gives."""
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{7,63}")
 _TRACEPARENT: Final = re.compile(rb"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})")
 _bits = random.SystemRandom().getrandbits
@@ -37,10 +41,9 @@ def trace(noted: dict[bytes, bytes]) -> tuple[bytes, tuple[bytes, ...]]:
 
 def trace_id(lines: tuple[bytes, ...]) -> str:
     """The trace id in what `trace` gave."""
-    return lines[_TRACE_ID].decode()
+    return lines[TRACE_ID].decode()
 
 
-_TRACE_ID: Final = 3
 _COMMON_NOTED: Final = 1
 """Every request has a Host; one with more may bring ids."""
 _REQUEST_ID_BEGIN: Final = b"x-request-id: "
