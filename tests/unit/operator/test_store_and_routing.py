@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -43,8 +44,9 @@ def test_a_listing_finds_what_a_broken_watch_missed() -> None:
     store = Store()
     store.put(thing(DEPLOYMENT, "gone", 5, FEED))
     store.put(thing(DEPLOYMENT, "newer-than-the-list", 30, FEED))
-    changed = store.replace(DEPLOYMENT, [thing(DEPLOYMENT, "missed", 15, FEED)], 20)
-    assert {key.name for key in changed} == {"gone", "missed"}
+    listed, changed = store.take(DEPLOYMENT, [thing(DEPLOYMENT, "missed", 15, FEED)])
+    assert {key.name for key in listed} == {key.name for key in changed} == {"missed"}
+    assert {key.name for key in store.keep(DEPLOYMENT, listed, 20)} == {"gone"}
     assert [one["metadata"]["name"] for one in store.owned(FEED)] == ["missed", "newer-than-the-list"]
 
 
@@ -115,3 +117,41 @@ def test_equal_strings_of_different_objects_are_one() -> None:
     assert second is not None
     assert first["spec"]["selector"]["app"][0] == "a long text with blanks"
     assert first["spec"]["selector"]["app"][0] is second["spec"]["selector"]["app"][0]
+
+
+async def test_a_listing_in_pages_brings_nothing_back_that_was_deleted_meanwhile() -> None:
+    store = Store()
+    observer = Observer(store, lambda *_: None)
+    first, second = thing(DEPLOYMENT, "a", 5, FEED), thing(DEPLOYMENT, "b", 6, FEED)
+    observer.event("ADDED", first)
+    observer.event("ADDED", second)
+
+    class Pages:
+        async def pages(self, *_: object) -> AsyncIterator[dict[str, Any]]:
+            yield {"metadata": {"resourceVersion": "9"}, "items": [first]}
+            observer.event("DELETED", second)
+            yield {"metadata": {"resourceVersion": "9"}, "items": [second]}
+
+    await observer.resync(Pages(), None, [DEPLOYMENT])  # type: ignore[arg-type]
+    assert [key.name for key in store.keys(DEPLOYMENT)] == ["a"]
+
+
+def test_a_watch_that_keeps_back_what_is_known_is_noticed_until_it_tells() -> None:
+    observer = Observer(Store(), lambda *_: None)
+    observer.observe(thing(DEPLOYMENT, "x", 5, FEED))
+    assert observer.silent_seconds() > 0
+    observer.event("MODIFIED", thing(DEPLOYMENT, "x", 4, FEED))
+    assert observer.silent_seconds() > 0, "that was older news"
+    observer.event("MODIFIED", thing(DEPLOYMENT, "x", 6, FEED))
+    assert observer.silent_seconds() == 0
+    observer.observe(thing(DEPLOYMENT, "x", 7, FEED))
+    observer.event("DELETED", thing(DEPLOYMENT, "x", 8, FEED))
+    assert observer.silent_seconds() == 0
+
+
+def test_a_watch_that_begins_with_a_listing_asks_for_another_one() -> None:
+    observer = Observer(Store(), lambda *_: None)
+    observer.event("ADDED", thing(DEPLOYMENT, "x", 5, FEED))
+    assert not observer.begun_anew.is_set()
+    observer.event(None, thing(DEPLOYMENT, "x", 5, FEED))
+    assert observer.begun_anew.is_set()

@@ -8,8 +8,10 @@ from contextlib import asynccontextmanager
 from itertools import pairwise
 
 import pytest
+from structlog.contextvars import get_contextvars
 
 from fanfold_operator import workqueue
+from fanfold_operator.api import ApiError
 from fanfold_operator.kinds import Key
 from fanfold_operator.workqueue import WorkQueue
 
@@ -135,3 +137,47 @@ async def test_work_may_ask_to_be_called_again() -> None:
     async with working(queue, work):
         queue.add(A)
         await until(lambda: calls >= 3)
+
+
+async def test_a_server_that_wants_to_be_left_alone_is() -> None:
+    queue, times = WorkQueue(), []
+    loop = asyncio.get_running_loop()
+
+    async def work(_: Key) -> None:
+        times.append(loop.time())
+        if len(times) == 1:
+            raise ApiError(429, "TooManyRequests", "later", retry_after=0.7)
+
+    async with working(queue, work):
+        queue.add(A)
+        await until(lambda: len(times) == 2)
+    assert times[1] - times[0] >= 0.7
+
+
+async def test_every_line_of_a_reconcile_names_its_resource() -> None:
+    queue, seen = WorkQueue(), []
+
+    async def work(key: Key) -> None:
+        await asyncio.sleep(0.01)
+        seen.append((key, get_contextvars()))
+
+    async with working(queue, work):
+        queue.add(A)
+        queue.add(B)
+        await until(lambda: len(seen) == 2)
+    for key, bound in seen:
+        assert bound == {"kind": key.kind, "namespace": key.namespace, "name": key.name}
+
+
+async def test_a_term_that_ends_leaves_no_timer_behind() -> None:
+    queue = WorkQueue()
+
+    async def work(_: Key) -> float:
+        return 0.02
+
+    async with working(queue, work):
+        queue.add(A)
+        await until(lambda: bool(queue._timers))
+    await asyncio.sleep(0.05)
+    assert queue.idle()
+    assert queue.oldest_seconds() == 0
