@@ -143,7 +143,7 @@ class SnapshotKeeper:
         if judgement.verdict is Verdict.APPLY:
             await self._apply(snapshot)
             self.current = snapshot
-            self._save(data)
+            await asyncio.to_thread(self._save, data)  # a sync takes as long as the disk likes
         if judgement.verdict in (Verdict.APPLY, Verdict.SAME):
             self._absurd_since = None
             self._seen = time.monotonic()
