@@ -39,6 +39,18 @@ def poisson(rate: float, seconds: float, seed: int) -> list[float]:
     return starts
 
 
+def constant(rate: float, seconds: float, offset: float = 0.0) -> list[float]:
+    """Intended starts in seconds from the beginning, evenly spaced, the first at ``offset``.
+
+    Raises:
+        ValueError: A rate or time that is not positive, or an offset beyond the first gap.
+    """
+    if not (rate > 0 and seconds > 0 and math.isfinite(rate * seconds) and 0 <= offset < 1 / rate + 1e-9):
+        raise ValueError("rate and seconds must be positive, the offset less than a gap")
+    count = math.ceil((seconds - offset) * rate - 1e-9)
+    return [offset + number / rate for number in range(max(0, count))]
+
+
 @dataclass(slots=True)
 class Measurement:
     """What came of a schedule.

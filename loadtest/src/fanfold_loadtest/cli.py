@@ -3,21 +3,58 @@
 from __future__ import annotations
 
 import asyncio
+from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
+from rich.live import Live
+from rich.table import Table
 
-from fanfold_loadtest.client import Api
+from fanfold_loadtest.client import Api, ApiError
+from fanfold_loadtest.comparison import compare as compare_runs
+from fanfold_loadtest.documents import DocumentError
+from fanfold_loadtest.html import comparison_report, report
 from fanfold_loadtest.journey import Journey, JourneyError, Outcome, Step
-from fanfold_loadtest.report import outcome_document, print_outcome, print_result, write_json
-from fanfold_loadtest.scenarios import SCENARIOS, ScenarioError, run_scenario
+from fanfold_loadtest.recording import Recorder
+from fanfold_loadtest.report import (
+    live,
+    outcome_document,
+    print_differences,
+    print_figures,
+    print_outcome,
+    write_json,
+)
+from fanfold_loadtest.results import Document, ResultError, document, read, recorder_of, to_json, to_junit
+from fanfold_loadtest.runner import Run, RunError, new_run_id, perform
+from fanfold_loadtest.scenario import Scenario, built_in, load, load_slos, scaled
+from fanfold_loadtest.verdict import Verdict, judge
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fanfold_loadtest.plan import Progress
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 console = Console()
 errors = Console(stderr=True)
+
+RESULTS: Final = Path("loadtest-results")
+
+
+class Profile(Enum):
+    """Sizes of a run."""
+
+    SMALL = "small"
+    MEDIUM = "medium"
+    LARGE = "large"
+
+    @property
+    def factor(self) -> int:
+        """What rates and people are multiplied by: small is for two cores that also run the platform."""
+        return {Profile.SMALL: 1, Profile.MEDIUM: 4, Profile.LARGE: 16}[self]
 
 
 def _checked_url(url: str) -> str:
@@ -64,37 +101,98 @@ def _tell(step: Step) -> None:
     )
 
 
+@app.command(name="list")
+def list_scenarios() -> None:
+    """The scenarios that come with this command."""
+    table = Table("scenario", "seconds", "model", "what it shows", box=None, padding=(0, 2))
+    for name in built_in():
+        scenario = load(name)
+        table.add_row(name, f"{scenario.seconds:g}", scenario.model, scenario.description.strip())
+    console.print(table, highlight=False)
+
+
 @app.command()
 def run(
     *,
-    scenario: Annotated[str, typer.Argument(help="One of: " + ", ".join(SCENARIOS))],
+    scenario: Annotated[str, typer.Argument(help="A name from `list`, or a YAML file.")],
     url: Url,
-    rate: Rate = 50,
-    seconds: Seconds = 30,
-    people: People = 40,
+    profile: Annotated[
+        Profile, typer.Option(help="Size: rates and people are multiplied by 1, 4 or 16.")
+    ] = Profile.SMALL,
+    rate_factor: Annotated[float, typer.Option(min=0.001, max=1_000, help="Multiplies every rate.")] = 1.0,
+    time_factor: Annotated[float, typer.Option(min=0.001, max=1_000, help="Multiplies every length of time.")] = 1.0,
+    processes: Annotated[int, typer.Option(min=1, max=64, help="Locust processes that share the rate.")] = 1,
+    slos: Annotated[Path | None, typer.Option(help="Objectives in place of the scenario's own, a YAML file.")] = None,
     seed: Seed = 1,
-    json: Json = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder for results: a folder of its own is made in it for each run.")
+    ] = RESULTS,
 ) -> None:
-    """Put load on a platform: people and posts are made first, then requests arrive by a seeded Poisson process.
+    """Run a scenario and judge it. Exit code: 0 passed, 1 failed, 2 void (it says nothing), 3 it could not be run.
 
-    Latencies count from the time a request was meant to begin.
+    Latencies count from the time a request was meant to begin. Ctrl-C ends the load early; the report is still written.
     """
     try:
-        document = asyncio.run(
-            run_scenario(scenario, url, rate=rate, seconds=seconds, people=people, seed=seed, tell=_tell)
+        wanted = scaled(load(scenario), profile.factor * rate_factor, time_factor, profile.factor)
+        objectives = load_slos(slos, wanted) if slos else wanted.slos
+        done = asyncio.run(_perform(wanted, url, processes, seed))
+    except (DocumentError, JourneyError, RunError, ApiError) as error:
+        raise _failed(str(error), Verdict.BROKEN) from error
+    recorder = Recorder.of(wanted.seconds, done.shares)
+    judgement = judge(wanted, objectives, recorder, done.shares, interrupted=done.interrupted)
+    content = document(done, recorder, judgement)
+    folder = out / f"{wanted.name}-{new_run_id(done.started)}"
+    write_all(folder, content)
+    print_figures(console, content)
+    console.print(f"  {folder / 'report.html'}", highlight=False, soft_wrap=True)
+    raise typer.Exit(judgement.verdict)
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="result.json of a run.")],
+    second: Annotated[Path, typer.Argument(help="result.json of another.")],
+    html: Annotated[Path | None, typer.Option(help="Also write a report with both, one over the other.")] = None,
+) -> None:
+    """Tell whether two runs of one scenario differ by more than chance.
+
+    Exit code: 0 nothing grew, 1 some percentile grew, 3 a file is unreadable or the runs cannot be compared.
+    """
+    try:
+        one, other = read(first), read(second)
+    except ResultError as error:
+        raise _failed(str(error), Verdict.BROKEN) from error
+    if one.scenario.mix != other.scenario.mix or one.scenario.model != other.scenario.model:
+        raise _failed(
+            "the two runs are of different scenarios: nothing can be said of their difference", Verdict.BROKEN
         )
-    except (JourneyError, ScenarioError) as error:
-        raise _failed(str(error)) from error
-    print_result(console, document)
-    if json is not None:
-        write_json(json, document)
-    if document["failures"]:
-        raise _failed(f"{document['failures']} requests failed: {document['first_failure']}")
+    differences = compare_runs(recorder_of(one), recorder_of(other))
+    print_differences(console, differences)
+    if html is not None:
+        html.write_text(comparison_report(one, other, differences), encoding="utf-8")
+    raise typer.Exit(Verdict.FAILED if any(difference.low > 0 for difference in differences) else Verdict.PASSED)
 
 
-def _failed(message: str) -> typer.Exit:
+def write_all(folder: Path, content: Document) -> None:
+    """Write a run's files: for programs, for CI systems, for people."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "result.json").write_bytes(to_json(content))
+    (folder / "junit.xml").write_bytes(to_junit(content))
+    (folder / "report.html").write_text(report(content), encoding="utf-8")
+
+
+async def _perform(scenario: Scenario, url: str, processes: int, seed: int) -> Run:
+    with Live(console=console, refresh_per_second=4, transient=True) as display:
+
+        def show(progress: Sequence[Progress], at: float) -> None:
+            display.update(live(progress, at, scenario.seconds))
+
+        return await perform(scenario, url, processes=processes, seed=seed, tell=_tell, show=show)
+
+
+def _failed(message: str, code: Verdict = Verdict.FAILED) -> typer.Exit:
     errors.print(f"fanfold-loadtest: {message}", style="red", highlight=False, soft_wrap=True)
-    return typer.Exit(1)
+    return typer.Exit(code)
 
 
 def main() -> None:

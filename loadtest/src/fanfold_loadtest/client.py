@@ -117,6 +117,7 @@ class Person:
         self.id = tokens.user_id
         self.username = username
         self.token = tokens.access_token
+        self.refresh_token = tokens.refresh_token
         self.expires_in = tokens.expires_in
 
     async def _do(self, method: str, path: str, **options: Any) -> None:

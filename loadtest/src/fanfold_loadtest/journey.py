@@ -125,6 +125,10 @@ class Journey:
         await self._step("post", self._post)
         await self._step("like and comment", self._react)
 
+    def photo_of(self, person: int) -> str:
+        """Id of a ready photo of somebody who has one."""
+        return next(image.id for author, _, image in self._images if author == person)
+
     async def _step(self, name: str, work: Callable[[], Awaitable[str]]) -> None:
         started = time.perf_counter()
         with _explained(name):

@@ -1,127 +1,198 @@
-"""The scenario `browse` for Locust: 60 % home feed, 30 % an author's timeline, 10 % a post with its photo.
+"""The Locust side of a run: one process of it, in which one Locust user drives the arrivals of a plan.
 
-Run by ``fanfold-loadtest run browse`` in a process of its own, for Locust patches the standard library (gevent). One
-Locust user drives the open arrival model: every request has a time at which it is meant to begin and a greenlet of its
-own, and is reported with its latency from that time.
+Started by `fanfold_loadtest.runner` in a process of its own, for Locust patches the standard library (gevent). Every
+request has a time at which it is meant to begin and a greenlet of its own.
 """
 
 from __future__ import annotations
 
 import os
 import random
+import time
+import uuid
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Final
+from typing import Final
 
 import gevent
 import msgspec
 from gevent.pool import Group
 from locust import FastHttpUser, task
-from locust.contrib.fasthttp import FAILURE_EXCEPTIONS
 
-from fanfold_loadtest.arrivals import DRAIN_SECONDS, LATE_SECONDS, Measurement, poisson
-from fanfold_loadtest.plan import PLAN_VARIABLE, Figures, Plan, Reader, Result, read_plan, result_path
-from fanfold_loadtest.report import measured
+from fanfold_loadtest.actions import ACTIONS
+from fanfold_loadtest.arrivals import DRAIN_SECONDS, LATE_SECONDS, percentile
+from fanfold_loadtest.plan import PLAN_VARIABLE, Plan, Progress, Reader, progress_path, put, read_plan, share_path
+from fanfold_loadtest.recording import Age, Mark, Recorder, Share
+from fanfold_loadtest.schedule import Arrival, arrivals, begins, events
+from fanfold_loadtest.traffic import Traffic, Visit
 
-MIX: Final = {"feed": 60, "timeline": 30, "post": 10}
+MAX_UNDER_WAY: Final = 5_000
+"""Requests at once; those that would come on top are dropped, and counted."""
+CONNECTIONS: Final = 1_024
+WATCH_SECONDS: Final = 30.0
+"""A post that a follower does not see for so long counts as never seen."""
+WATCH_PAUSE: Final = 0.1
+"""Between two looks at a feed: the resolution of ages."""
+PROGRESS_SECONDS: Final = 0.5
+POST_ATTEMPTS: Final = 5
+"""A post that is not accepted, by an overloaded gateway for example, is sent again: ages count from its acceptance."""
+POST_PAUSE: Final = 1.0
 
 
-class Browse(FastHttpUser):
-    """Readers of a photo feed, all of them: one instance sends every request of the plan."""
+class Drive(FastHttpUser):
+    """Everybody who visits: one instance sends every request of the plan."""
 
     fixed_count = 1
-    concurrency = 256
-    network_timeout = 10.0
+    concurrency = CONNECTIONS
+    network_timeout = 20.0
     connection_timeout = 5.0
     insecure = False
 
     @task
     def drive(self) -> None:
-        """Send the whole plan, write its result, and end the run."""
+        """Do the whole plan, write what was measured, and end the process; when interrupted, what there is."""
         path = Path(os.environ[PLAN_VARIABLE])
-        self.measurements: dict[str, Measurement] = {}
-        plan = read_plan(path)
-        starts = poisson(plan.rate, plan.seconds, plan.seed)
-        late = self._send_all(plan, starts)
-        result_path(path).write_bytes(msgspec.json.encode(_result(self.measurements, plan.rate, len(starts), late)))
+        run = Run(self, read_plan(path), path)
+        try:
+            run.perform()
+        finally:
+            put(share_path(path), run.share())
         self.environment.runner.quit()
 
-    def _send_all(self, plan: Plan, starts: list[float]) -> int:
-        chance = random.Random(plan.seed)  # noqa: S311 - reproducible, not secret
-        kinds = chance.choices(list(MIX), list(MIX.values()), k=len(starts))
-        under_way = Group()
-        late = 0
-        begin = perf_counter()
-        for kind, start in zip(kinds, starts, strict=True):
-            gevent.sleep(max(0.0, begin + start - perf_counter()))
-            late += perf_counter() - begin - start > LATE_SECONDS
-            under_way.spawn(self._visit, kind, chance.choice(plan.readers), plan, chance.random(), begin + start)
-        under_way.join(timeout=DRAIN_SECONDS)
-        for _ in under_way.greenlets:
-            self._record(
-                "unanswered", perf_counter() - DRAIN_SECONDS, f"no answer within {DRAIN_SECONDS:g} s of the end"
-            )
-        under_way.kill(timeout=1)
-        return late
 
-    def _visit(self, kind: str, reader: Reader, plan: Plan, draw: float, intended: float) -> None:
-        if kind == "feed":
-            self._get("feed", "/v1/feed", reader, intended)
-        elif kind == "timeline":
-            author = plan.authors[int(draw * len(plan.authors))]
-            self._get("timeline", f"/v1/users/{author}/posts", reader, intended)
-        else:
-            body = self._get("post", f"/v1/posts/{plan.posts[int(draw * len(plan.posts))]}", reader, intended)
-            if body is not None:
-                self._get("photo", _photo(msgspec.json.decode(body)), reader, perf_counter())
+class Run:
+    """One process's part of a run."""
 
-    def _get(self, name: str, path: str, reader: Reader, intended: float) -> bytes | None:
-        """One request; its body if it was answered well."""
-        url = path if path.startswith("http") else f"{self.host}{path}"
+    def __init__(self, user: FastHttpUser, plan: Plan, path: Path) -> None:
+        self._plan = plan
+        self._path = path
+        self._recorder = Recorder(plan.scenario.seconds)
+        self._share = Share()
+        self._under_way = Group()
+        self._busy = 0.0
+        self._measured = 0.0
+        gevent.sleep(max(0.0, plan.begin_at - time.time()))
+        self._traffic = Traffic(user, self._recorder, perf_counter())
+
+    def perform(self) -> None:
+        """Send everything at its time, then wait for what is under way."""
+        side = [gevent.spawn(self._report), gevent.spawn(self._account), gevent.spawn(self._keep_logins)]
+        mine = events(self._plan.scenario) if self._plan.index == 0 else []
+        happenings = [gevent.spawn_later(at, self._happen, phase.name) for at, phase, _ in mine]
         try:
-            answer = self.client.client.urlopen(url, headers={"Authorization": f"Bearer {reader.token}"})
-            body: bytes = answer.content
-        except FAILURE_EXCEPTIONS as error:
-            self._record(name, intended, f"{name}: {type(error).__name__}: {error}")
-            return None
-        self._record(name, intended, None)
-        return body
+            self._load()
+            self._under_way.join(timeout=DRAIN_SECONDS)
+            gevent.joinall(happenings, timeout=WATCH_SECONDS)
+            for unanswered in list(self._under_way.greenlets):
+                arrival = unanswered.args[0]
+                self._traffic.record(arrival.phase, arrival.action, arrival.at, "no answer")
+        finally:
+            self._under_way.kill(timeout=1)
+            gevent.killall(side + happenings, timeout=1)
 
-    def _record(self, name: str, intended: float, failure: str | None) -> None:
-        seconds = perf_counter() - intended
-        measurement = self.measurements.setdefault(name, Measurement())
-        if failure is None:
-            measurement.latencies.append(seconds)
-        else:
-            measurement.failures.append(failure)
-        self.environment.events.request.fire(
-            request_type="GET",
-            name=name,
-            response_time=seconds * 1000,
-            response_length=0,
-            context={},
-            exception=RuntimeError(failure) if failure else None,
-        )
+    def share(self) -> Share:
+        """What was measured so far."""
+        self._recorder.put_into(self._share)
+        self._share.cpu_percent = 100 * self._busy / self._measured if self._measured else 0.0
+        return self._share
 
+    def _load(self) -> None:
+        if self._plan.scenario.model == "closed":
+            self._load_closed()
+            return
+        for arrival in arrivals(self._plan.scenario, self._plan.seed, self._plan.index, self._plan.of):
+            gevent.sleep(max(0.0, arrival.at - self._now()))
+            self._share.arrivals += 1
+            self._share.late += self._now() - arrival.at > LATE_SECONDS
+            if len(self._under_way) >= MAX_UNDER_WAY:
+                self._share.dropped += 1
+            else:
+                self._under_way.spawn(self._visit, arrival)
+        gevent.sleep(max(0.0, self._plan.scenario.seconds - self._now()))
 
-def _photo(post: dict[str, Any]) -> str:
-    """The variant that a phone would take: WebP, the narrowest of at least 320 pixels, or the widest there is."""
-    variants = [v for image in post["images"] for v in image["variants"] if v["format"] == "webp"]
-    fitting = [variant for variant in variants if variant["width"] >= 320]
-    chosen = min(fitting or variants[-1:], key=lambda variant: variant["width"])
-    return str(chosen["url"])
+    def _load_closed(self) -> None:
+        """Users who each send the next request when the last was answered."""
+        for phase, begin in begins(self._plan.scenario):
+            users = [
+                gevent.spawn(self._loop, phase.name, begin + phase.seconds, number)
+                for number in range(self._plan.index, round(phase.rate), self._plan.of)
+            ]
+            gevent.joinall(users)
 
+    def _loop(self, phase: str, until: float, number: int) -> None:
+        chance = random.Random(f"{self._plan.seed}/{phase}/{number}")  # noqa: S311 - reproducible, not secret
+        mix = self._plan.scenario.mix
+        while self._now() < until:
+            self._share.arrivals += 1
+            action = chance.choices(list(mix), list(mix.values()))[0]
+            self._visit(Arrival(self._now(), phase, action, chance.getrandbits(24)))
 
-def _result(measurements: dict[str, Measurement], rate: float, arrivals: int, late: int) -> Result:
-    failures = [failure for measurement in measurements.values() for failure in measurement.failures]
-    fields = set(Figures.__struct_fields__)
-    return Result(
-        requests={
-            name: Figures(**{key: value for key, value in measured(measurement, rate).items() if key in fields})
-            for name, measurement in sorted(measurements.items())
-        },
-        failures=len(failures),
-        first_failure=failures[0] if failures else "",
-        arrivals=arrivals,
-        late_starts=late,
-    )
+    def _visit(self, arrival: Arrival) -> None:
+        plan = self._plan
+        chance = random.Random(f"{plan.seed}/{plan.index}/{arrival.number}")  # noqa: S311 - reproducible, not secret
+        once = plan.scenario.readers == "once"
+        reader = plan.readers[arrival.number % len(plan.readers)] if once else chance.choice(plan.readers)
+        ACTIONS[arrival.action](Visit(self._traffic, arrival), plan, reader, chance)
+
+    def _happen(self, phase: str) -> None:
+        """The celebrity publishes, and followers look out for it."""
+        plan = self._plan
+        body = msgspec.json.encode({"image_ids": [plan.celebrity_photo], "caption": "From the stage"})
+        self._share.marks.append(Mark(self._now(), "celebrity posts"))
+        headers = {"Content-Type": "application/json", "Idempotency-Key": uuid.uuid4().hex}
+        for _ in range(POST_ATTEMPTS):
+            answer, failure = self._traffic.exchange("POST", "/v1/posts", plan.celebrity, payload=body, headers=headers)
+            if answer is not None:
+                break
+            gevent.sleep(POST_PAUSE)
+        if answer is None:
+            self._recorder.sample.append(f"celebrity-post: {failure}")
+            self._share.ages += [Age(phase, None) for _ in plan.watchers]
+            return
+        post_id, answered = msgspec.json.decode(answer)["id"].encode(), self._now()
+        watching = [gevent.spawn(self._watch, watcher, post_id) for watcher in plan.watchers]
+        gevent.joinall(watching, timeout=WATCH_SECONDS + 5)
+        for one in watching:
+            self._share.ages.append(Age(phase, None if one.value is None else max(0.0, one.value - answered)))
+
+    def _watch(self, watcher: Reader, post_id: bytes) -> float | None:
+        until = self._now() + WATCH_SECONDS
+        while self._now() < until:
+            body, _ = self._traffic.exchange("GET", "/v1/feed?limit=5", watcher)
+            if body is not None and post_id in body:
+                return self._now()
+            gevent.sleep(WATCH_PAUSE)
+        return None
+
+    def _keep_logins(self) -> None:
+        """Replace tokens at half of their life, spread over it."""
+        mine = [*self._plan.readers, *([self._plan.celebrity, *self._plan.watchers] if self._plan.index == 0 else [])]
+        pause = self._plan.token_seconds / 2 / len(mine)
+        while True:
+            for reader in mine:
+                gevent.sleep(pause)
+                if not self._traffic.renew(reader):
+                    self._recorder.sample.append("a login could not be renewed")
+
+    def _account(self) -> None:
+        """CPU time of this process over the measured phases, in seconds."""
+        for phase, begin in begins(self._plan.scenario):
+            gevent.sleep(max(0.0, begin - self._now()))
+            cpu, wall = time.process_time(), perf_counter()
+            gevent.sleep(max(0.0, begin + phase.seconds - self._now()))
+            if phase.measured:
+                self._busy += time.process_time() - cpu
+                self._measured += perf_counter() - wall
+
+    def _report(self) -> None:
+        while True:
+            gevent.sleep(PROGRESS_SECONDS)
+            now = self._now()
+            phase = next((p.name for p, begin in reversed(list(begins(self._plan.scenario))) if begin <= now), "")
+            recent = self._traffic.recent[-1_000:]
+            p50, p99 = (1000 * percentile(recent, percent) if recent else 0.0 for percent in (50, 99))
+            put(progress_path(self._path), Progress(phase, self._traffic.done, self._traffic.failed, p50, p99))
+
+    def _now(self) -> float:
+        """Seconds from the beginning."""
+        return perf_counter() - self._traffic.begin

@@ -1,4 +1,4 @@
-"""What a scenario's process is told, and what it answers: two JSON files in a private folder."""
+"""What each process of a run is told, and where it answers: JSON files in a private folder."""
 
 from __future__ import annotations
 
@@ -7,70 +7,94 @@ from typing import Final
 
 import msgspec
 
+from fanfold_loadtest.recording import Share
+from fanfold_loadtest.scenario import Scenario
+
 PLAN_VARIABLE: Final = "FANFOLD_LOADTEST_PLAN"
-"""Environment variable with the path of the plan; the result goes to `result_path` of it."""
+"""Environment variable with the path of the plan; answers go beside it."""
 
 
-class Reader(msgspec.Struct, frozen=True):
-    """Somebody who reads."""
+class Reader(msgspec.Struct):
+    """Somebody who reads. The tokens are replaced before they end."""
 
     user_id: str
     token: str
+    refresh_token: str
 
 
-class Plan(msgspec.Struct, frozen=True):
-    """One scenario's load.
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """One process's part of a scenario.
 
     Attributes:
-        rate: Arrivals a second.
-        seconds: How long they come.
-        seed: Of the arrivals and of who reads what.
-        readers: Who reads; their tokens must outlive the run.
-        authors: Ids of users with posts.
+        begin_at: Unix time at which all processes begin, in seconds.
+        index: Number of this process, from 0; process 0 also does the events.
+        of: How many processes there are: each sends its part of the rate.
+        seed: Of arrivals and of who does what.
+        readers: Who reads; each belongs to one process.
+        token_seconds: How long tokens live.
+        authors: Ids of users with posts, the celebrity not among them.
         posts: Ids of posts.
+        celebrity: Who publishes at events.
+        watchers: Followers of the celebrity who look out for what is published.
+        celebrity_photo: Id of the photo that the celebrity publishes; empty where there are no events.
+        photo: A file to upload, with its media type.
     """
 
-    rate: float
-    seconds: float
+    scenario: Scenario
+    begin_at: float
+    index: int
+    of: int
     seed: int
     readers: list[Reader]
+    token_seconds: float
     authors: list[str]
     posts: list[str]
+    celebrity: Reader
+    watchers: list[Reader]
+    celebrity_photo: str
+    photo: tuple[str, str]
 
 
-class Figures(msgspec.Struct, frozen=True):
-    """One kind of request. Milliseconds; null where nothing was answered."""
-
-    requests: int
-    failures: int
-    p50_ms: float | None
-    p99_ms: float | None
-    max_ms: float | None
-
-
-class Result(msgspec.Struct, frozen=True):
-    """What came of a plan.
+class Progress(msgspec.Struct, frozen=True):
+    """What a process tells while it runs.
 
     Attributes:
-        requests: Figures by kind of request.
-        failures: All failed requests.
-        first_failure: Message of one of them, or empty.
-        arrivals: Intended starts.
-        late_starts: Those that began more than `arrivals.LATE_SECONDS` late: blame the generator.
+        phase: The phase it is in.
+        done: Requests answered, good or not.
+        failed: Of these, without a good answer.
+        p50_ms: Of the requests of the last seconds; 0 where there were none.
+        p99_ms: The same.
     """
 
-    requests: dict[str, Figures]
-    failures: int
-    first_failure: str
-    arrivals: int
-    late_starts: int
+    phase: str
+    done: int
+    failed: int
+    p50_ms: float
+    p99_ms: float
 
 
-def result_path(plan: Path) -> Path:
-    """Where the result of this plan goes."""
-    return plan.with_name("result.json")
+def share_path(plan: Path) -> Path:
+    """Where what this process measured goes."""
+    return plan.with_name(plan.stem + ".share.json")
+
+
+def progress_path(plan: Path) -> Path:
+    """Where its progress goes."""
+    return plan.with_name(plan.stem + ".progress.json")
 
 
 def read_plan(path: Path) -> Plan:
     """Parse a plan."""
     return msgspec.json.decode(path.read_bytes(), type=Plan)
+
+
+def read_share(path: Path) -> Share:
+    """Parse a share."""
+    return msgspec.json.decode(path.read_bytes(), type=Share)
+
+
+def put(path: Path, content: msgspec.Struct) -> None:
+    """Write one of these files; a reader never meets half of it."""
+    partial = path.with_suffix(".new")
+    partial.write_bytes(msgspec.json.encode(content))
+    partial.replace(path)

@@ -12,11 +12,15 @@ from rich.table import Table
 from fanfold_loadtest.arrivals import Measurement
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from rich.console import Console
 
+    from fanfold_loadtest.comparison import Difference
     from fanfold_loadtest.journey import Outcome
+    from fanfold_loadtest.plan import Progress
+    from fanfold_loadtest.results import Document
 
 
 def measured(measurement: Measurement, rate: float) -> dict[str, Any]:
@@ -62,17 +66,56 @@ def print_outcome(console: Console, outcome: Outcome) -> None:
     console.print(table, highlight=False)
 
 
-def print_result(console: Console, result: dict[str, Any]) -> None:
-    """Figures of a load scenario, one row a kind of request."""
-    table = Table("request", "answered", "failed", "p50 ms", "p99 ms", "max ms", box=None, padding=(0, 2))
-    for name, row in result["requests"].items():
-        counts = row["requests"] - row["failures"], row["failures"]
-        times = row["p50_ms"], row["p99_ms"], row["max_ms"]
-        table.add_row(name, *map(str, counts), *("-" if value is None else f"{value:.1f}" for value in times))
+def print_figures(console: Console, content: Document) -> None:
+    """Objectives, figures and the verdict of a run."""
+    table = Table("phase", "request", "answered", "failed", "p50 ms", "p99 ms", "max ms", box=None, padding=(0, 2))
+    for row in content.figures:
+        times = (row.p50_ms, row.p99_ms, row.max_ms)
+        shown = ("-" if value is None else f"{value:.1f}" for value in times)
+        table.add_row(row.phase, row.request, str(row.requests - row.failed), str(row.failed), *shown)
     console.print()
     console.print(table, highlight=False)
-    late, arrivals = result["late_starts"], result["arrivals"]
-    console.print(f"  {late} of {arrivals} arrivals started late", highlight=False)
+    objectives = Table("", "objective", "measured", box=None, padding=(0, 2))
+    for one in content.objectives:
+        sign = "[yellow]?[/]" if one.held is None else "[green]✓[/]" if one.held else "[red]✗[/]"
+        objectives.add_row(sign, one.text, one.measured or "-")
+    if content.objectives:
+        console.print()
+        console.print(objectives, highlight=False)
+    share = content.share
+    console.print(f"\n  {share.late} of {share.arrivals} arrivals started late, {share.dropped} never", highlight=False)
+    for reason in content.reasons:
+        console.print(f"  {reason}", highlight=False, soft_wrap=True)
+    colour = {"passed": "green", "failed": "red"}.get(content.verdict, "yellow")
+    console.print(f"\n  [{colour} bold]{content.verdict}[/]", highlight=False)
+
+
+def print_differences(console: Console, differences: Sequence[Difference]) -> None:
+    """What differs between two runs, and what only seems to."""
+    table = Table("phase", "request", "percentile", "first ms", "second ms", "95 % of difference", "", box=None)
+    for one in differences:
+        interval = f"{one.low:+.1f} … {one.high:+.1f}"
+        values = f"p{one.percentile:g}", f"{one.first:.1f}", f"{one.second:.1f}", interval
+        table.add_row(one.phase, one.request, *values, "differs" if one.real else "")
+    console.print(table, highlight=False)
+
+
+def live(progress: Sequence[Progress], at: float, whole: float) -> Table:
+    """One line while the load runs."""
+    done, failed = sum(one.done for one in progress), sum(one.failed for one in progress)
+    phase = progress[0].phase if progress else "starting"
+    # Percentiles of several processes cannot be added up: the worst of them is shown.
+    p50, p99 = (max((value for value in values), default=0.0) for values in _columns(progress))
+    table = Table.grid(padding=(0, 2))
+    table.add_row(
+        f"  {min(at, whole):.0f}/{whole:.0f} s", phase, f"{done} answers", f"{failed} failed",
+        f"p50 {p50:.1f} ms", f"p99 {p99:.1f} ms",
+    )  # fmt: skip
+    return table
+
+
+def _columns(progress: Sequence[Progress]) -> tuple[list[float], list[float]]:
+    return [one.p50_ms for one in progress], [one.p99_ms for one in progress]
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ class Tokens(msgspec.Struct, frozen=True):
     access_token: str
     user_id: str
     expires_in: int
+    refresh_token: str
 
 
 class Variant(msgspec.Struct, frozen=True):

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,24 +66,3 @@ async def test_the_demo_notices_a_like_that_is_not_counted(
     monkeypatch.setattr(Journey, "_react", forget)
     with pytest.raises(JourneyError, match=r"^check feeds: feed of .*like_count"):
         await demo(platform, [])
-
-
-async def test_the_command_browses_with_an_open_model(platform: str, house: Any, tmp_path: Path) -> None:
-    await house.start("image-worker", image_processes=1)
-    result = tmp_path / "result.json"
-    options = ["--people", str(PEOPLE), "--rate", "20", "--seconds", "3", "--json", str(result)]
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", "from fanfold_loadtest.cli import main; main()", "run", "browse", "--url", platform),
-        *options,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    async with asyncio.timeout(200):
-        _, errors = await process.communicate()
-    assert process.returncode == 0, errors.decode()
-    document = json.loads(result.read_text())
-    assert document["failures"] == 0
-    assert {"feed", "timeline"} <= set(document["requests"])
-    arrivals = sum(row["requests"] for name, row in document["requests"].items() if name != "photo")
-    assert arrivals == document["arrivals"]
-    assert 30 < arrivals < 100  # 60 on average

@@ -27,7 +27,7 @@ def test_a_gateway_that_is_not_there_ends_the_demo_with_one_clear_line(monkeypat
     [
         (["demo", "--url", "localhost"], "http://127.0.0.1:30080"),
         (["demo", "--url", "http://x", "--people", "2"], "--people"),
-        (["run", "browse", "--url", "http://x", "--rate", "0"], "--rate"),
+        (["run", "browse", "--url", "http://x", "--rate-factor", "0"], "--rate-factor"),
     ],
 )
 def test_wrong_options_are_refused_with_a_hint(arguments: list[str], hint: str) -> None:
@@ -38,7 +38,7 @@ def test_wrong_options_are_refused_with_a_hint(arguments: list[str], hint: str) 
 
 def test_an_unknown_scenario_is_refused_with_those_there_are() -> None:
     result = CliRunner().invoke(app, ["run", "dream", "--url", "http://127.0.0.1:9"])
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "browse" in result.stderr
 
 

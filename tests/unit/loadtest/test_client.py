@@ -11,7 +11,7 @@ from fanfold_loadtest.client import Api, ApiError
 from fanfold_loadtest.shapes import Tokens
 
 Answers = Callable[..., None]
-TOKENS = b'{"access_token": "t", "user_id": "u", "expires_in": 900, "token_type": "Bearer"}'
+TOKENS = b'{"access_token": "t", "user_id": "u", "expires_in": 900, "refresh_token": "r", "token_type": "Bearer"}'
 
 
 class Gateway:

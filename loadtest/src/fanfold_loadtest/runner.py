@@ -1,0 +1,228 @@
+"""One run of a scenario: people and posts through the API, load by Locust processes, their shares added up.
+
+Locust has a process of its own for each share: it patches the standard library, and one process is one core at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from fanfold_loadtest import plan as plans
+from fanfold_loadtest.arrivals import DRAIN_SECONDS
+from fanfold_loadtest.client import Api, Person
+from fanfold_loadtest.journey import Journey, Step
+from fanfold_loadtest.photos import PHOTOS
+from fanfold_loadtest.plan import PLAN_VARIABLE, Plan, Progress, Reader
+from fanfold_loadtest.recording import Share
+from fanfold_loadtest.schedule import events
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from fanfold_loadtest.scenario import Scenario
+
+START_SECONDS: Final = 60.0
+"""For a Locust process to start, to see who has seen the last post, and to end."""
+SYNC_SECONDS: Final = 3.0
+"""From the start of the processes to the common beginning of their load, each more process some more."""
+WATCHERS: Final = 5
+POLL_SECONDS: Final = 0.5
+
+
+class RunError(Exception):
+    """The load could not be made; the message says why, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What came of a run.
+
+    Attributes:
+        scenario: What was run.
+        url: Where.
+        seed: Of what was drawn.
+        started: When the load began.
+        shares: What each process measured.
+        interrupted: Whether somebody ended it early.
+    """
+
+    scenario: Scenario
+    url: str
+    seed: int
+    started: datetime
+    shares: Sequence[Share]
+    interrupted: bool = False
+
+
+async def perform(  # noqa: PLR0913 - what the command asks for
+    scenario: Scenario,
+    url: str,
+    *,
+    processes: int,
+    seed: int,
+    tell: Callable[[Step], None],
+    show: Callable[[Sequence[Progress], float], None],
+) -> Run:
+    """Prepare, load, and add up. SIGINT ends the load early; what was measured by then is kept.
+
+    Args:
+        scenario: What to run.
+        url: Base URL of the gateway.
+        processes: Locust processes that share the rate.
+        seed: Of the graph, of arrivals and of who does what.
+        tell: Called with each finished step of the preparation.
+        show: Called while the load runs: progress of each process, seconds since the beginning.
+
+    Raises:
+        RunError: Locust failed.
+        JourneyError: People and posts could not be made.
+    """
+    async with Api(url) as api:
+        journey = Journey(api, scenario.people, seed, tell)
+        await journey.populate()
+    begin_at = time.time() + SYNC_SECONDS + processes
+    parts = [make_plan(journey, scenario, begin_at, (index, processes), seed) for index in range(processes)]
+    with TemporaryDirectory(prefix="fanfold-loadtest-") as folder:  # mode 0700: plans hold tokens
+        shares, interrupted = await apply_load(parts, url, Path(folder), show)
+    return Run(scenario, url, seed, datetime.fromtimestamp(begin_at, UTC), shares, interrupted)
+
+
+def make_plan(journey: Journey, scenario: Scenario, begin_at: float, part: tuple[int, int], seed: int) -> Plan:
+    """One process's part, on what a journey has made."""
+    index, of = part
+    people = journey.people[1:]
+    publishes = bool(events(scenario))
+    watchers = people[-WATCHERS:] if publishes else []
+    readers = people[: len(people) - len(watchers)]
+    photo = PHOTOS[0]
+    return Plan(
+        scenario=scenario,
+        begin_at=begin_at,
+        index=index,
+        of=of,
+        seed=seed,
+        readers=[_reader(person) for person in readers[index::of]],
+        token_seconds=min(person.expires_in for person in journey.people),
+        authors=sorted({post.author for post in journey.posts} - {journey.people[0].id}),
+        posts=[post.id for post in journey.posts],
+        celebrity=_reader(journey.people[0]),
+        watchers=[_reader(person) for person in watchers],
+        celebrity_photo=journey.photo_of(0) if publishes else "",
+        photo=(str(photo.path), photo.media_type),
+    )
+
+
+def _reader(person: Person) -> Reader:
+    return Reader(person.id, person.token, person.refresh_token)
+
+
+async def apply_load(
+    parts: Sequence[Plan], url: str, folder: Path, show: Callable[[Sequence[Progress], float], None]
+) -> tuple[list[Share], bool]:
+    """Run one Locust process a plan, until the load has ended or SIGINT; what each measured, and whether it was SIGINT.
+
+    Raises:
+        RunError: Locust failed.
+    """
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    paths = [folder / f"plan-{plan.index}.json" for plan in parts]
+    for plan, path in zip(parts, paths, strict=True):
+        plans.put(path, plan)
+    loop.add_signal_handler(signal.SIGINT, stop.set)
+    processes: list[asyncio.subprocess.Process] = []
+    try:
+        processes = [await _start(url, path, folder) for path in paths]
+        interrupted = await _wait(processes, parts[0], paths, stop, show)
+        return [await _share(process, path) for process, path in zip(processes, paths, strict=True)], interrupted
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+        for process in processes:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+
+async def _start(url: str, path: Path, folder: Path) -> asyncio.subprocess.Process:
+    command = [sys.executable, "-m", "locust", "-f", str(resources.files("fanfold_loadtest") / "locustfile.py")]
+    command += ["Drive", "--headless", "--users", "1", "--host", url, "--only-summary", "--loglevel", "WARNING"]
+    with path.with_suffix(".log").open("wb") as log:
+        return await asyncio.create_subprocess_exec(
+            *command,
+            cwd=folder,  # a locust.conf of the caller's folder is not for us
+            env={**os.environ, PLAN_VARIABLE: str(path)},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C goes to us, and from us to them
+        )
+
+
+async def _wait(
+    processes: Sequence[asyncio.subprocess.Process],
+    plan: Plan,
+    paths: Sequence[Path],
+    stop: asyncio.Event,
+    show: Callable[[Sequence[Progress], float], None],
+) -> bool:
+    """Until all have ended; whether that was asked for."""
+    limit = plan.scenario.seconds + DRAIN_SECONDS + START_SECONDS + max(0.0, plan.begin_at - time.time())
+    ends = asyncio.create_task(_all_ended(processes))
+    asked = asyncio.create_task(stop.wait())
+    try:
+        async with asyncio.timeout(limit):
+            while not ends.done() and not asked.done():
+                await asyncio.wait({ends, asked}, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                show(_progress(paths), max(0.0, time.time() - plan.begin_at))
+            for process in processes:
+                if not ends.done() and process.returncode is None:
+                    process.send_signal(signal.SIGINT)
+            await ends
+    except TimeoutError as error:
+        raise RunError("Locust did not end in time") from error
+    finally:
+        ends.cancel()
+        asked.cancel()
+    return stop.is_set()
+
+
+async def _all_ended(processes: Sequence[asyncio.subprocess.Process]) -> bool:
+    await asyncio.gather(*(process.wait() for process in processes))
+    return True
+
+
+def _progress(paths: Sequence[Path]) -> list[Progress]:
+    found = []
+    for path in paths:
+        try:
+            found.append(msgspec.json.decode(plans.progress_path(path).read_bytes(), type=Progress))
+        except FileNotFoundError:
+            continue
+    return found
+
+
+async def _share(process: asyncio.subprocess.Process, path: Path) -> Share:
+    try:
+        return plans.read_share(plans.share_path(path))
+    except FileNotFoundError as error:
+        output = path.with_suffix(".log").read_text(errors="replace").strip().splitlines()
+        last = output[-1] if output else "it said nothing"
+        raise RunError(f"Locust ended with {process.returncode} and no result: {last}") from error
+
+
+def new_run_id(now: datetime) -> str:
+    """Names files of a run: time, and something that tells runs of one second apart."""
+    return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
