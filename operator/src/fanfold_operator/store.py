@@ -14,7 +14,7 @@ from fanfold.contracts.resources import PLATFORM_LABEL
 from fanfold_operator.kinds import Key, Kind, Manifest, key_of, owner_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 
 def _version(manifest: Manifest) -> int:
@@ -70,20 +70,22 @@ class Store:
         del self._objects[key]
         return True
 
-    def replace(self, kind: Kind, items: Iterable[Manifest], version: int) -> set[Key]:
-        """Take a full listing of one kind as of `version`; the keys that changed."""
-        changed, listed = set(), set()
+    def take(self, kind: Kind, items: Iterable[Manifest]) -> tuple[set[Key], set[Key]]:
+        """Take a listing of one kind, or a page of it: the keys it has, and those that changed."""
+        listed, changed = set(), set()
         for item in items:
             item.setdefault("apiVersion", kind.api_version)
             item.setdefault("kind", kind.kind)
-            listed.add(key_of(item))
+            key = key_of(item)
+            listed.add(key)
             if self.put(item):
-                changed.add(key_of(item))
-        for key in [key for key in self._objects if key.kind == kind.kind and key not in listed]:
-            gone = self._objects[key]
-            if _version(gone) <= version and self.remove(gone):
                 changed.add(key)
-        return changed
+        return listed, changed
+
+    def keep(self, kind: Kind, listed: Collection[Key], version: int) -> set[Key]:
+        """Forget what a whole listing as of `version` does not have, unless it is newer; the keys forgotten."""
+        missing = [self._objects[key] for key in self.keys(kind) if key not in listed]
+        return {key_of(gone) for gone in missing if _version(gone) <= version and self.remove(gone)}
 
     def owned(self, owner: Key) -> list[Manifest]:
         """What `owner` controls."""

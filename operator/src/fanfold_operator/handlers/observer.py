@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 log = structlog.stdlib.get_logger(__name__)
 
 
+REMEMBERED: Final = 10_000
+"""Deletions remembered: more than happen while one listing is read."""
+
+
 class Observer:
     """Keeps the store true. `enqueue(key, seconds)` asks for a reconcile."""
 
@@ -30,6 +35,8 @@ class Observer:
         self._enqueue = enqueue
         self.begun_anew = asyncio.Event()
         """Set when a watch began with a listing: what was deleted before it, and after ours, no watch tells of."""
+        self._deleted: deque[str] = deque(maxlen=REMEMBERED)
+        """Uids of objects whose deletion was told: a listing on its way then may still have them."""
         self._owed: dict[Key, tuple[int, float]] = {}
         """What the watches have not told yet: the first such version of an object, and since when it is known."""
 
@@ -44,6 +51,7 @@ class Observer:
             self.begun_anew.set()
         self._told(manifest, gone=kind == "DELETED")
         if kind == "DELETED":
+            self._deleted.append(manifest["metadata"]["uid"])
             if self._store.remove(manifest):
                 self._route(manifest)
         else:
@@ -73,21 +81,30 @@ class Observer:
         """
         started = time.monotonic()
         for kind in which:
-            listing = await api.list(kind, namespace)
-            version = int(listing["metadata"]["resourceVersion"])
-            known = {key: self._store.get(key) for key in self._store.keys(kind)}
-            for key in self._store.replace(kind, listing["items"], version):
-                if now := self._store.get(key):
-                    self._owe(now)
-                else:
-                    self._owed.pop(key, None)  # a watch that begins anew tells nothing of what is gone by then
-                if changed := now or known.get(key):
-                    self._route(changed)
+            await self._list(api, namespace, kind)
         for kind in kinds.CUSTOM:
             for key in self._store.keys(kind):
                 self._enqueue(key, 0.0)
         metrics.last_resync.set_to_current_time()
         log.debug("resynced", seconds=round(time.monotonic() - started, 3))
+
+    async def _list(self, api: Api, namespace: str | None, kind: Kind) -> None:
+        listed: set[Key] = set()
+        version = 0
+        async for page in api.pages(kind, namespace):
+            version = int(page["metadata"]["resourceVersion"])
+            gone = frozenset(self._deleted)
+            items = [item for item in page["items"] if item["metadata"]["uid"] not in gone]
+            there, changed = self._store.take(kind, items)
+            listed |= there
+            for now in filter(None, map(self._store.get, changed)):
+                self._owe(now)
+                self._route(now)
+        known = {key: self._store.get(key) for key in self._store.keys(kind)}
+        for key in self._store.keep(kind, listed, version):
+            self._owed.pop(key, None)  # a watch that begins anew tells nothing of what is gone by then
+            if before := known[key]:
+                self._route(before)
 
     def _owe(self, manifest: Manifest) -> None:
         self._owed.setdefault(key_of(manifest), (int(manifest["metadata"]["resourceVersion"]), time.monotonic()))
