@@ -171,12 +171,24 @@ class Load:
             await asyncio.sleep(0.2)
 
 
-async def sign_up(client: httpx.AsyncClient) -> str:
-    """An access token of a new user."""
-    account = {"username": f"scale_{secrets.token_hex(6)}", "password": secrets.token_urlsafe(16)}
-    (await client.post("/v1/accounts", json=account)).raise_for_status()
-    answer = (await client.post("/v1/sessions", json=account)).raise_for_status()
-    return str(answer.json()["access_token"])
+async def sign_up(client: httpx.AsyncClient, seconds: float = 60) -> str:
+    """An access token of a new user, as soon as the gateway serves.
+
+    Raises:
+        httpx.HTTPError: It did not within `seconds`.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        account = {"username": f"scale_{secrets.token_hex(6)}", "password": secrets.token_urlsafe(16)}
+        try:
+            (await client.post("/v1/accounts", json=account)).raise_for_status()
+            answer = (await client.post("/v1/sessions", json=account)).raise_for_status()
+        except httpx.HTTPError:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(1)
+        else:
+            return str(answer.json()["access_token"])
 
 
 def photo(width: int = 1600, height: int = 1200) -> bytes:
