@@ -53,7 +53,7 @@ def read(manifest: Manifest) -> Pod:
         address=status.get("podIP"),
         ready=ready,
         state=state,
-        why=_line(why),
+        why=one_line(why),
         restarts=sum(one.get("restartCount", 0) for one in containers),
         last_exit=_last_exit(containers),
         created=metadata.get("creationTimestamp", ""),
@@ -102,7 +102,7 @@ def _condition(status: dict[str, Any], kind: str) -> dict[str, Any]:
     return next((one for one in status.get("conditions", ()) if one["type"] == kind), {})
 
 
-def _line(text: str) -> str:
-    """One line of bounded length: messages of container runtimes hold whole stack traces."""
+def one_line(text: str) -> str:
+    """Of bounded length: messages of container runtimes and autoscalers hold whole stack traces."""
     text = " ".join(text.split())
     return text if len(text) <= 200 else text[:199] + "…"

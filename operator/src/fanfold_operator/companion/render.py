@@ -10,6 +10,8 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from fanfold_operator.companion.pods import one_line
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -138,7 +140,7 @@ def _notes(platform: Platform) -> Iterable[str]:
 
 def _trouble(trouble: Trouble, now: datetime) -> Text:
     text = Text(f"✗ {trouble.type} {trouble.reason} ", style="red")
-    return text.append(f"for {age(trouble.since, now)}: {trouble.message}", style="default")
+    return text.append(f"for {age(trouble.since, now)}: {one_line(trouble.message)}", style="default")
 
 
 def _service(service: Service) -> Text:

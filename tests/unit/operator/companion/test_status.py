@@ -157,6 +157,14 @@ def test_a_message_of_any_length_becomes_one_bounded_line() -> None:
     assert "\n" not in read.why
 
 
+def test_a_condition_is_cut_on_the_screen_but_not_in_what_programs_read() -> None:
+    long = "no metrics " * 50
+    tree = one(custom("Platform", "demo", {}, {"conditions": conditions(Ready=(False, "X", long))}), [], [])
+    assert tree.troubles[0].message == long
+    assert "…" in printed(tree)
+    assert len(printed(tree)) < 400
+
+
 def test_a_spec_the_operator_has_not_seen_is_not_well() -> None:
     resource = custom("Platform", "demo", {}, {"ready": "11/11", "conditions": WELL}, generation=2)
     tree = one(resource, [], [])
