@@ -53,7 +53,7 @@ class Traffic:
         per_second: Requests begun a second, all together.
     """
 
-    def __init__(self, url: str, per_second: float = 8.0) -> None:
+    def __init__(self, url: str, per_second: float = 6.0) -> None:
         self.report = Report()
         self._url = url
         self._pause = 1 / per_second
@@ -94,7 +94,7 @@ class Traffic:
             await self._join()
             self._ready.set()
             started = time.monotonic()
-            kinds: tuple[Callable[[int], Awaitable[None]], ...] = (self._read_feed, self._post, self._read_timeline)
+            kinds = (self._read_feed, self._post, self._read_timeline, self._read_self)
             async with asyncio.TaskGroup() as group:
                 for turn in range(1_000_000):
                     if self._stopping.is_set():
@@ -144,6 +144,10 @@ class Traffic:
     async def _read_timeline(self, turn: int) -> None:
         reader, author = self._followers[turn % FOLLOWERS], self._authors[turn % AUTHORS]
         await self._api.send("GET", f"/v1/users/{author.id}/posts", token=reader.token, attempts=1)
+
+    async def _read_self(self, turn: int) -> None:
+        follower = self._followers[turn % FOLLOWERS]
+        await self._api.send("GET", "/v1/users/me", token=follower.token, attempts=1)
 
     def lost(self, seconds: float) -> list[str]:
         """Acknowledged posts missing from their author's timeline or from a follower's feed, once all had time."""
