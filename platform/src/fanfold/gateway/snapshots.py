@@ -143,11 +143,12 @@ class SnapshotKeeper:
         if judgement.verdict is Verdict.APPLY:
             await self._apply(snapshot)
             self.current = snapshot
-            await asyncio.to_thread(self._save, data)  # a sync takes as long as the disk likes
         if judgement.verdict in (Verdict.APPLY, Verdict.SAME):
             self._absurd_since = None
             self._seen = time.monotonic()
             self.source = source
+        if judgement.verdict is Verdict.APPLY:
+            await asyncio.to_thread(self._save, data)  # a sync takes as long as the disk likes
         return judgement
 
     def _lasted(self) -> bool:
