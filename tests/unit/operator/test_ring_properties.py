@@ -95,9 +95,10 @@ class AnyOrder(RuleBasedStateMachine):
         same = before.snapshot.services == after.snapshot.services
         assert epochs[1] == epochs[0] + (not same), "an epoch a change, and none without"
         usable = {name for name, pod in self.pods.items() if pod.usable}
-        stayed = {slot: address for slot, address in active(before).items() if address in usable}
+        held_before = before.snapshot.services["feed"]  # a pod that was unready for a while still holds its slot
+        stayed = {slot.slot: slot.address for slot in held_before if slot.address in usable}
         for slot, address in stayed.items():
-            assert active(after)[slot] == address, "who stays ready keeps the slot"
+            assert active(after)[slot] == address, "who stays ready, or is ready again, keeps the slot"
         assert len(active(after)) <= max(self.wanted, len(stayed)), "a rollout's surplus pod gets no slot of its own"
         held, vacant = after.snapshot.services["feed"], after.vacant.get("feed", frozenset())
         assert len(vacant) <= max(0, self.wanted - len(held)), "slots are kept for replicas somebody wants"
