@@ -20,7 +20,8 @@ import re
 import secrets
 import sys
 import time
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,14 @@ class Experiment:
     def _now(self) -> float:
         return round(time.monotonic() - self._started, 1)
 
+    @asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """Record for the time of the block, which fails if that fails."""
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(self.watch())
+            yield
+            task.cancel()
+
     async def watch(self) -> None:
         """A sample every two seconds, as far as kubectl is fast enough."""
         platform = self._platform
@@ -286,8 +295,7 @@ async def run(kubectl: Kubectl, url: str, limits: Limits | None = None) -> Recor
             httpx.AsyncClient(base_url=url, timeout=30, limits=pool, trust_env=False)
         )
         experiment = Experiment(platform, Load(client, await sign_up(client), photo()), limits or Limits())
-        watching = asyncio.create_task(experiment.watch())
-        stack.callback(watching.cancel)
+        await stack.enter_async_context(experiment.watching())
         await experiment.rest()
         await experiment.burst("reads", 16, lambda s: s.service_ready > 1)
         await experiment.burst("photos", 8, lambda s: s.worker_ready > 1)

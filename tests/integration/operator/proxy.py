@@ -96,9 +96,10 @@ class Proxy:
         """Accept connections again."""
         self._wait(self._listen())
 
-    def writes(self, since: float = 0.0, agent: str = "") -> list[Call]:
-        """Calls that were to change something, of agents whose name has `agent` in it."""
-        return [call for call in list(self.calls) if call.writes and call.at >= since and agent in call.agent]
+    def writes(self, since: float = 0.0, agent: str = "", path: str = "") -> list[Call]:
+        """Calls that were to change something, of agents and paths that have these words in them."""
+        calls = [call for call in list(self.calls) if call.writes and call.at >= since]
+        return [call for call in calls if agent in call.agent and path in call.path]
 
     def _wait(self, work: Any) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
