@@ -5,7 +5,6 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanfold.feed.hot import plain_query
 from fanfold.feed.window import ABOVE_ALL, Source, Window, page
 
 posts = st.integers(0, 60).map(lambda number: number.to_bytes(16, "big") + b"a" * 16)
@@ -57,20 +56,3 @@ def test_the_cached_posts_are_a_page_even_if_more_may_be_below() -> None:
 
 def test_everything_is_below_the_start() -> None:
     assert max(b"\xff" * 32, ABOVE_ALL) == ABOVE_ALL
-
-
-def test_the_hot_route_takes_plain_queries_only() -> None:
-    assert plain_query(b"") == (20, None)
-    assert plain_query(b"limit=7") == (7, None)
-    assert plain_query(b"limit=7&cursor=ab-_9") == (7, "ab-_9")
-    assert plain_query(b"cursor=ab") == (20, "ab")
-    for other in (
-        b"limit=0",
-        b"limit=101",
-        b"limit=-1",
-        b"limit=5cursor=a",
-        b"cursor=a&limit=5",
-        b"x=1",
-        b"cursor=%41",
-    ):
-        assert plain_query(other) is None, other

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from fanfold.contracts import api
 from fanfold.contracts.blobs import ImageBlob, PostBlob, UserBlob, VariantBlob
 from fanfold.contracts.ids import new_id
-from fanfold.kit.views import PostsPage, PostView, author_view, encode, format_id, post_view
+from fanfold.kit.fragments import Fragments, Remembered, counts_json
+from fanfold.kit.views import PostView, author_view, encode, encode_page, format_id, post_view
 
 AUTHOR = UserBlob(new_id().bytes, "ada", "Ada L.", "pictures/ada.webp")
 VARIANT = VariantBlob(640, 480, "webp", "images/abc.webp")
@@ -45,7 +46,7 @@ def test_the_fast_post_encodes_to_what_the_public_one_encodes_to() -> None:
 
 def test_a_page_encodes_to_what_the_public_page_encodes_to() -> None:
     for cursor in ("abc", None):
-        encoded = encode(PostsPage([_view()], cursor))
+        encoded = encode_page([encode(_view()), encode(_view())], cursor)
         page = api.Page[api.Post].model_validate_json(encoded)
         assert json.loads(page.model_dump_json()) == json.loads(encoded)
 
@@ -59,3 +60,34 @@ def test_urls_stand_under_the_media_base() -> None:
 def test_ids_are_formatted_as_uuids() -> None:
     identifier = uuid4()
     assert format_id(identifier.bytes) == str(identifier)
+
+
+def test_a_post_joined_from_fragments_is_the_encoded_post_byte_for_byte() -> None:
+    fragments = Fragments("/v1/media")
+    for caption in ("hello", 'a "quote", a \\ and a line\nbreak', "čaj ☕", ""):
+        for images in ([], [IMAGE], [IMAGE, IMAGE]):
+            post = msgspec.structs.replace(POST, caption=caption, images=images)
+            author = fragments.authors.of(AUTHOR.id, msgspec.msgpack.encode(AUTHOR))
+            made = fragments.posts.of(post.id, msgspec.msgpack.encode(post))
+            assert made.json(author, counts_json(3, 2), liked=True) == encode(_view(post))
+
+
+def test_another_blob_makes_other_pieces() -> None:
+    fragments = Fragments("/v1/media")
+    edited = msgspec.structs.replace(POST, caption="edited", version=1)
+    for post in (POST, edited, POST):
+        made = fragments.posts.of(post.id, msgspec.msgpack.encode(post)).json(b"{}", b"", liked=False)
+        assert json.loads(made.replace(b",,", b","))["caption"] == post.caption
+
+
+def test_no_more_is_remembered_than_the_limit_and_the_oldest_goes_first() -> None:
+    made: list[bytes] = []
+
+    def make(blob: bytes) -> bytes:
+        made.append(blob)
+        return blob
+
+    remembered = Remembered(make, limit=2)
+    for identifier in (b"a", b"b", b"a", b"c", b"b", b"a"):
+        assert remembered.of(identifier, b"of " + identifier) == b"of " + identifier
+    assert made == [b"of a", b"of b", b"of c", b"of a"]

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fanfold.feed.celebrities import CelebrityTimelines
-from fanfold.feed.hot import HotFeed
 from fanfold.feed.repository import FeedRepository
-from fanfold.feed.routes import FeedPages, feed_router, internal_router
+from fanfold.feed.routes import FeedPages, feed_router, hot_feed, internal_router
 from fanfold.feed.service import FeedService
 from fanfold.feed.settings import FeedSettings
 from fanfold.kit.hydrate import Hydrator
@@ -23,7 +22,7 @@ SETTINGS = FeedSettings
 
 
 async def build(runtime: Runtime[FeedSettings]) -> ASGIApp:
-    """The app: FastAPI with the hot route in front."""
+    """The app, and its hot route in front."""
     settings, valkey, peers = runtime.settings, runtime.valkey, runtime.peers
     repository = FeedRepository(valkey, length=settings.feed_length, ttl_seconds=settings.feed_ttl_seconds)
     celebrities = CelebrityTimelines(repository, peers, length=settings.feed_length)
@@ -33,4 +32,5 @@ async def build(runtime: Runtime[FeedSettings]) -> ASGIApp:
     app = create_app("Fanfold feed", settings.version)
     app.include_router(feed_router(pages))
     app.include_router(internal_router(service))
-    return HotFeed(app, pages)
+    runtime.hot(hot_feed(pages))
+    return app

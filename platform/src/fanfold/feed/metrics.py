@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Histogram
 
-READS = Counter("fanfold_feed_reads_total", "Pages read.", ["outcome"])  # warm, rebuilt, deep
+_READS = Counter("fanfold_feed_reads_total", "Pages read.", ["outcome"])
+READS = {outcome: _READS.labels(outcome) for outcome in ("warm", "rebuilt", "deep")}
 REBUILD_SECONDS = Histogram(
     "fanfold_feed_rebuild_seconds",
     "Time to rebuild a feed.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from fanfold.contracts import keys
@@ -14,7 +14,7 @@ from fanfold.feed import scripts
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from fanfold.kit.valkey import Argument, Script, Valkey
+    from fanfold.kit.valkey import Script, Valkey
 
 ID_BYTES: Final = 16
 FEEDS_PER_CALL: Final = 500
@@ -83,7 +83,7 @@ class FeedRepository:
 
     async def read(self, user_id: UUID) -> CachedFeed | None:
         """The feed in one round trip; None when it is cold or being rebuilt."""
-        members, celebrities = await self._answers(
+        members, celebrities = await self._valkey.all(
             [("ZRANGE", keys.feed(user_id), 0, self._length, "REV"), ("GET", keys.celebrities(user_id))]
         )
         if celebrities is None or not members or members[0] != keys.COMPLETE:
@@ -127,12 +127,12 @@ class FeedRepository:
 
     async def invalidate(self, user_ids: bytes) -> None:
         """Delete feeds, and call off their rebuilds: the next read starts from the follow list as it then is."""
-        await self._answers([("UNLINK", *feeds) for feeds in _by_bucket(user_ids)])
+        await self._valkey.all([("UNLINK", *feeds) for feeds in _by_bucket(user_ids)])
 
     async def announce(self, user_ids: bytes, payload: bytes) -> None:
         """Publish ``payload`` to the users' channels, for those who listen."""
         channels = [keys.notifications(UUID(bytes=user_id)) for user_id in split_ids(user_ids)]
-        await self._answers([("PUBLISH", channel, payload) for channel in channels])
+        await self._valkey.all([("PUBLISH", channel, payload) for channel in channels])
 
     async def timeline(self, author_id: bytes) -> list[bytes] | None:
         """The author's newest posts as the post service cached them, newest first; None when it has not."""
@@ -162,14 +162,6 @@ class FeedRepository:
     async def set_split_position(self, job_key: bytes, position: bytes) -> None:
         """Remember it for a day: longer than a message is tried again."""
         await self._valkey.execute("SET", _SPLIT + job_key, position, "EX", CURSOR_SECONDS)
-
-    async def _answers(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
-        """Answers of a pipeline, none of them an error."""
-        answers = await self._valkey.pipeline(commands)
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
-        return answers
 
     async def _each_bucket(self, script: Script, user_ids: bytes, arguments: Sequence[bytes | int]) -> int:
         calls = [self._valkey.script(script, feeds, arguments) for feeds in _by_bucket(user_ids)]

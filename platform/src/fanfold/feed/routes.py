@@ -10,7 +10,8 @@ from fastapi import APIRouter, Response
 from fanfold.contracts import internal
 from fanfold.contracts.api import Page, Post
 from fanfold.feed.repository import ID_BYTES
-from fanfold.kit.views import PostsPage, encode
+from fanfold.kit.hot import HotRoute, page_target
+from fanfold.kit.views import encode_page
 from fanfold.kit.web import PAGE_LIMIT, CurrentUser, CursorText, Limit, internal_route, read_id
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ CACHE_CONTROL: Final = "private, no-store"
 
 
 class FeedPages:
-    """Pages as JSON: the one body of both ways in, `routes.feed_router` and `hot.HotFeed`."""
+    """Pages as JSON: the one body of both ways in, `feed_router` and `hot_feed`."""
 
     def __init__(self, service: FeedService, hydrator: Hydrator, cursors: CursorCodec) -> None:
         self._service = service
@@ -47,7 +48,7 @@ class FeedPages:
         following = None
         if window.more and window.members:
             following = self._cursors.encode(UUID(bytes=window.members[-1][:ID_BYTES]))
-        return encode(PostsPage(hydrated.posts, following))
+        return encode_page(hydrated.posts, following)
 
 
 def feed_router(pages: FeedPages) -> APIRouter:
@@ -61,6 +62,16 @@ def feed_router(pages: FeedPages) -> APIRouter:
         return Response(body, media_type="application/json", headers={"cache-control": CACHE_CONTROL})
 
     return router
+
+
+def hot_feed(pages: FeedPages) -> HotRoute:
+    """The same route in front of FastAPI: the most frequent read of all."""
+
+    async def answer(user_id: UUID, limit: bytes | None, cursor: bytes | None) -> bytes:
+        return await pages.read(user_id, int(limit or PAGE_LIMIT), cursor.decode() if cursor else None)
+
+    lines = f"cache-control: {CACHE_CONTROL}\r\n".encode()
+    return HotRoute(FEED_PATH, page_target(FEED_PATH.encode()), answer, lines)
 
 
 def internal_router(service: FeedService) -> APIRouter:

@@ -57,7 +57,7 @@ class FeedService:
         window = page(await self._sources(cached), limit, position)
         if window is None:
             window, outcome = await self._deep(user_id, limit, position), "deep"
-        metrics.READS.labels(outcome).inc()
+        metrics.READS[outcome].inc()
         return window
 
     async def invalidate(self, user_id: UUID) -> None:

@@ -89,8 +89,7 @@ class Edge:
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", UNMATCHED)
         method = scope["method"]
-        metrics.REQUESTS.labels(route, method, status).inc()
-        metrics.REQUEST_SECONDS.labels(route, method).observe(seconds)
+        metrics.answered(route, method, status, seconds)
         level = log.warning if status >= 500 else log.debug
         level("request", method=method, route=route, status=status, milliseconds=round(seconds * 1000, 2))
 

@@ -42,6 +42,11 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's own word
         self.headers = headers or {}
         self.extra = extra
 
+    @property
+    def title(self) -> str:
+        """The status's phrase (RFC 9457, section 4.2.1)."""
+        return HTTPStatus(self.status).phrase
+
     def document(self, request_id: str = "") -> bytes:
         """The problem as JSON."""
         return problem_document(self.status, self.kind, self.detail, request_id, **self.extra)

@@ -1,4 +1,4 @@
-"""From references to posts: the second round trip of every read of posts, one pipeline of four commands.
+"""From references to posts as JSON: the second round trip of every read of posts, one pipeline of four commands.
 
 What the cache has not, its owner is asked for, one batch per owner, all owners at once. No post fails a page:
 
@@ -20,37 +20,37 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 
 from fanfold.contracts import internal, keys
-from fanfold.contracts.blobs import COUNTS_FRESH_MS, CountsBlob, PostBlob, UserBlob
+from fanfold.contracts.blobs import COUNTS_FRESH_MS
 from fanfold.kit.errors import Problem, Unavailable
+from fanfold.kit.fragments import CountsFragment, Fragments, PostFragment, Remembered, counts_json
 from fanfold.kit.logging import get_logger
-from fanfold.kit.views import AuthorView, PostView, author_view, post_view
+from fanfold.kit.valkey import packed
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from fanfold.kit.peers import Peers
-    from fanfold.kit.valkey import Argument, Valkey
+    from fanfold.kit.valkey import Valkey
 
 log = get_logger(__name__)
 
 BlobSource = Callable[[list[bytes]], Awaitable[Mapping[bytes, bytes]]]
 """Packed blobs by id; ids that do not exist are left out. Raises `Problem` when it cannot tell."""
 Answer = TypeVar("Answer")
-Blob = TypeVar("Blob", PostBlob, UserBlob, CountsBlob)
+Made = TypeVar("Made")
 
 OWNER_SECONDS: Final = 2.0
 """A page waits no longer for an owner; what is missing then is left out."""
 _ID: Final = 16
-_posts = msgspec.msgpack.Decoder(PostBlob)
-_users = msgspec.msgpack.Decoder(UserBlob)
-_counts = msgspec.msgpack.Decoder(CountsBlob)
+_MGET: Final = (b"MGET",)
+_NO_COUNTS: Final = counts_json(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Hydrated:
-    """Posts in the order of their references. ``gone``: references whose post or author does not exist any more."""
+    """JSON of posts in the order of their references. ``gone``: references whose post or author exists no more."""
 
-    posts: list[PostView]
+    posts: list[bytes]
     gone: list[bytes]
 
 
@@ -60,12 +60,20 @@ class _Parts:
 
     post_ids: list[bytes]
     author_ids: list[bytes]
-    posts: dict[bytes, PostBlob] = field(default_factory=dict)
-    users: dict[bytes, UserBlob] = field(default_factory=dict)
-    counts: dict[bytes, tuple[int, int]] = field(default_factory=dict)
+    posts: dict[bytes, PostFragment] = field(default_factory=dict)
+    users: dict[bytes, bytes] = field(default_factory=dict)
+    counts: dict[bytes, bytes] = field(default_factory=dict)
     liked: dict[bytes, bool] = field(default_factory=dict)
     stale: set[bytes] = field(default_factory=set)
     gone: set[bytes] = field(default_factory=set)
+
+    @property
+    def complete(self) -> bool:
+        """Nothing is missing, nor stale, nor gone: what a warm read looks like."""
+        count = len(self.post_ids)
+        return (
+            len(self.posts) == count == len(self.liked) and len(self.users) == len(self.author_ids) and not self.stale
+        )
 
 
 class Hydrator:
@@ -81,7 +89,7 @@ class Hydrator:
     def __init__(self, valkey: Valkey, peers: Peers, media_base_url: str, *, posts: BlobSource | None = None) -> None:
         self._valkey = valkey
         self._peers = peers
-        self._media_base_url = media_base_url
+        self._fragments = Fragments(media_base_url)
         self._ask_posts = posts or self._posts_of_peer
 
     async def hydrate(self, members: Sequence[bytes], viewer: UUID) -> Hydrated:
@@ -96,39 +104,41 @@ class Hydrator:
         parts = _Parts([member[:_ID] for member in members], list(dict.fromkeys(member[_ID:] for member in members)))
         await self._read(parts, viewer)
         complete = await self._ask_owners(parts, viewer)
-        posts = self._assemble(members, parts)
+        posts = _assemble(members, parts)
         if not posts and not complete:
             raise Unavailable("The posts cannot be read now; try again.")
+        if not parts.gone:
+            return Hydrated(posts, [])
         gone = [member for member in members if member[:_ID] in parts.gone or member[_ID:] in parts.gone]
         return Hydrated(posts, gone)
 
     async def _read(self, parts: _Parts, viewer: UUID) -> None:
-        commands: list[list[Argument]] = [
-            ["MGET", *(keys.POST + post_id for post_id in parts.post_ids)],
-            ["MGET", *(keys.USER + user_id for user_id in parts.author_ids)],
-            ["MGET", *(keys.COUNTS + post_id for post_id in parts.post_ids)],
-            ["ZMSCORE", keys.liked(viewer), keys.COMPLETE, *parts.post_ids],
-        ]
-        answers = await self._valkey.pipeline(commands)
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
-        posts, users, counts, scores = answers
-        _take(parts.post_ids, posts, _posts, parts.posts, parts.gone)
-        _take(parts.author_ids, users, _users, parts.users, parts.gone)
-        _take_counts(parts, counts)
+        fragments = self._fragments
+        posts, users, counts, scores = await self._valkey.all(
+            (
+                packed(_MGET, keys.POST, parts.post_ids),
+                packed(_MGET, keys.USER, parts.author_ids),
+                packed(_MGET, keys.COUNTS, parts.post_ids),
+                packed((b"ZMSCORE", keys.liked(viewer), keys.COMPLETE), b"", parts.post_ids),
+            )
+        )
+        _take(parts.post_ids, posts, fragments.posts, parts.posts, parts.gone)
+        _take(parts.author_ids, users, fragments.authors, parts.users, parts.gone)
+        _take_counts(parts, counts, fragments.counts)
         parts.liked = known_likes(parts.post_ids, scores)
 
     async def _ask_owners(self, parts: _Parts, viewer: UUID) -> bool:
         """Fill in what is missing; False if an owner of posts or users did not answer."""
+        if parts.complete:
+            return True
         posts = [post_id for post_id in parts.post_ids if not (post_id in parts.posts or post_id in parts.gone)]
         users = [user_id for user_id in parts.author_ids if not (user_id in parts.users or user_id in parts.gone)]
         doubtful = (parts.stale | (set(parts.post_ids) - parts.liked.keys())) - parts.gone
         if not (posts or users or doubtful):
             return True
         answers = await asyncio.gather(
-            self._fill(posts, self._ask_posts, _posts, parts.posts, parts.gone),
-            self._fill(users, self._users_of_peer, _users, parts.users, parts.gone),
+            self._fill(posts, self._ask_posts, self._fragments.posts, parts.posts, parts.gone),
+            self._fill(users, self._users_of_peer, self._fragments.authors, parts.users, parts.gone),
             self._fill_activity(list(doubtful), parts, viewer),
         )
         return answers[0] and answers[1]
@@ -137,8 +147,8 @@ class Hydrator:
         self,
         wanted: list[bytes],
         ask: BlobSource,
-        decoder: msgspec.msgpack.Decoder[Blob],
-        found: dict[bytes, Blob],
+        fragments: Remembered[Made],
+        found: dict[bytes, Made],
         gone: set[bytes],
     ) -> bool:
         if not wanted:
@@ -146,7 +156,7 @@ class Hydrator:
         blobs = await _unless_down(ask(wanted))
         if blobs is None:
             return False
-        _take(wanted, [blobs.get(item, keys.TOMBSTONE) for item in wanted], decoder, found, gone)
+        _take(wanted, [blobs.get(item, keys.TOMBSTONE) for item in wanted], fragments, found, gone)
         return True
 
     async def _fill_activity(self, wanted: list[bytes], parts: _Parts, viewer: UUID) -> None:
@@ -155,7 +165,7 @@ class Hydrator:
         answer = await _unless_down(self._peers.call(internal.ACTIVITY, internal.ActivityQuery(viewer.bytes, wanted)))
         if answer is not None:
             liked = set(answer.liked)
-            parts.counts.update(answer.counts)
+            parts.counts.update({post_id: counts_json(*counts) for post_id, counts in answer.counts.items()})
             parts.liked.update({post_id: post_id in liked for post_id in wanted})
 
     async def _posts_of_peer(self, ids: list[bytes]) -> Mapping[bytes, bytes]:
@@ -164,17 +174,16 @@ class Hydrator:
     async def _users_of_peer(self, ids: list[bytes]) -> Mapping[bytes, bytes]:
         return (await self._peers.call(internal.USERS, internal.Ids(ids))).blobs
 
-    def _assemble(self, members: Sequence[bytes], parts: _Parts) -> list[PostView]:
-        base = self._media_base_url
-        authors: dict[bytes, AuthorView] = {user_id: author_view(blob, base) for user_id, blob in parts.users.items()}
-        views = []
-        for member in members:
-            post_id = member[:_ID]
-            blob, author = parts.posts.get(post_id), authors.get(member[_ID:])
-            if blob is not None and author is not None:
-                counts = parts.counts.get(post_id, (0, 0))
-                views.append(post_view(blob, author, base, counts=counts, liked=parts.liked.get(post_id, False)))
-        return views
+
+def _assemble(members: Sequence[bytes], parts: _Parts) -> list[bytes]:
+    posts = []
+    for member in members:
+        post_id = member[:_ID]
+        post, author = parts.posts.get(post_id), parts.users.get(member[_ID:])
+        if post is not None and author is not None:
+            counts = parts.counts.get(post_id, _NO_COUNTS)
+            posts.append(post.json(author, counts, liked=parts.liked.get(post_id, False)))
+    return posts
 
 
 async def _unless_down(asked: Awaitable[Answer]) -> Answer | None:
@@ -190,8 +199,8 @@ async def _unless_down(asked: Awaitable[Answer]) -> Answer | None:
 def _take(
     ids: Sequence[bytes],
     values: Sequence[bytes | None],
-    decoder: msgspec.msgpack.Decoder[Blob],
-    found: dict[bytes, Blob],
+    fragments: Remembered[Made],
+    found: dict[bytes, Made],
     gone: set[bytes],
 ) -> None:
     for item, value in zip(ids, values, strict=True):
@@ -199,20 +208,20 @@ def _take(
             gone.add(item)
         elif value is not None:
             try:
-                found[item] = decoder.decode(value)
+                found[item] = fragments.of(item, value)
             except msgspec.DecodeError as error:  # of another version: the owner is asked
-                log.warning("blob_unreadable", kind=decoder.type.__name__, error=str(error))
+                log.warning("blob_unreadable", error=str(error))
 
 
-def _take_counts(parts: _Parts, values: Sequence[bytes | None]) -> None:
+def _take_counts(parts: _Parts, values: Sequence[bytes | None], fragments: Remembered[CountsFragment]) -> None:
     oldest = time.time() * 1000 - COUNTS_FRESH_MS
-    found: dict[bytes, CountsBlob] = {}
-    _take(parts.post_ids, values, _counts, found, set())
+    found: dict[bytes, CountsFragment] = {}
+    _take(parts.post_ids, values, fragments, found, set())
     for post_id in parts.post_ids:
-        blob = found.get(post_id)
-        if blob is not None:
-            parts.counts[post_id] = (blob.likes, blob.comments)
-        if blob is None or blob.counted_ms < oldest:
+        counts = found.get(post_id)
+        if counts is not None:
+            parts.counts[post_id] = counts.json
+        if counts is None or counts.counted_ms < oldest:
             parts.stale.add(post_id)
 
 
@@ -225,6 +234,8 @@ def known_likes(post_ids: Sequence[bytes], scores: Sequence[Any]) -> dict[bytes,
     if floor is None:
         return {}
     known_above = float(floor)
+    if known_above <= 0:
+        return {post_id: score is not None for post_id, score in zip(post_ids, found, strict=True)}
     return {
         post_id: score is not None
         for post_id, score in zip(post_ids, found, strict=True)

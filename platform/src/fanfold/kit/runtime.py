@@ -11,8 +11,8 @@ import asyncio
 import signal
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, Generic
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Final, Generic, cast
 
 import uvicorn
 import uvloop
@@ -22,6 +22,7 @@ from fanfold.kit import logging as logs
 from fanfold.kit.admin import admin_app
 from fanfold.kit.asgi import Edge
 from fanfold.kit.db import Database
+from fanfold.kit.hot import HotProtocol, HotRoute, HotRoutes
 from fanfold.kit.identity import IdentitySigner
 from fanfold.kit.outbox import Relay
 from fanfold.kit.peers import Peers
@@ -60,6 +61,7 @@ class Runtime(Generic[Configured]):
         self._checks: dict[str, Callable[[], Awaitable[Any]]] = {}
         self._background: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
         self._drains: list[Callable[[], Awaitable[None]]] = []
+        self._hot: list[HotRoute] = []
 
     @cached_property
     def signer(self) -> IdentitySigner:
@@ -104,6 +106,10 @@ class Runtime(Generic[Configured]):
     def background(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run ``work`` beside the server until shutdown. If it ends or fails before, the process exits with 1."""
         self._background[name] = work
+
+    def hot(self, route: HotRoute) -> None:
+        """Answer this route in front of the app that `build` returns."""
+        self._hot.append(route)
 
     def check(self, name: str, probe: Callable[[], Awaitable[Any]]) -> None:
         """Add to readiness: ``probe`` raises when the part cannot be used."""
@@ -164,7 +170,8 @@ class Runtime(Generic[Configured]):
             servers = [_Server(self.admin, self.settings.admin_host, self.settings.admin_port)]
             if app is not None:
                 edge = Edge(app, self.signer, draining=lambda: self.draining)
-                servers.append(_Server(edge, self.settings.traffic_host, self.settings.traffic_port))
+                hot = HotRoutes(self._hot, self.signer, draining=lambda: self.draining)
+                servers.append(_Server(edge, self.settings.traffic_host, self.settings.traffic_port, hot))
             tasks = [asyncio.create_task(server.serve(), name="server") for server in servers]
             work: list[asyncio.Task[None]] = []
             try:
@@ -213,13 +220,13 @@ class Runtime(Generic[Configured]):
 class _Server(uvicorn.Server):
     """uvicorn under our own signal handling: several servers share one loop."""
 
-    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
+    def __init__(self, app: ASGIApp, host: str, port: int, hot: HotRoutes | None = None) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
                 host=host,
                 port=port,
-                http="httptools",
+                http="httptools" if hot is None else cast("type[HotProtocol]", partial(HotProtocol, hot)),
                 ws="none",
                 lifespan="off",
                 access_log=False,

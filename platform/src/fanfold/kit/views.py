@@ -62,16 +62,15 @@ class PostView(msgspec.Struct, frozen=True):
     created_at: datetime
 
 
-class PostsPage(msgspec.Struct, frozen=True):
-    """As `contracts.api.Page` of posts."""
-
-    items: Sequence[PostView]
-    next_cursor: str | None = None
-
-
-def encode(view: PostView | PostsPage) -> bytes:
-    """The JSON of an answer's body."""
+def encode(view: PostView) -> bytes:
+    """The JSON of a post."""
     return _encoder.encode(view)
+
+
+def encode_page(posts: Sequence[bytes], next_cursor: str | None) -> bytes:
+    """The JSON of a page, as `contracts.api.Page`: ``posts`` are JSON already, cursors need no escape."""
+    cursor = b"null" if next_cursor is None else b'"%b"' % next_cursor.encode("ascii")
+    return b'{"items":[%b],"next_cursor":%b}' % (b",".join(posts), cursor)
 
 
 def format_id(raw: bytes) -> str:

@@ -11,7 +11,7 @@ from fanfold.contracts import internal
 from fanfold.contracts.api import Page, Post
 from fanfold.kit.errors import Forbidden, NotFound, Unprocessable
 from fanfold.kit.idempotency import IdempotentRoute, ReservedId
-from fanfold.kit.views import PostsPage, author_view, encode, post_view
+from fanfold.kit.views import author_view, encode, encode_page, post_view
 from fanfold.kit.web import PAGE_LIMIT, CurrentUser, CursorText, Limit, check_batch, internal_route
 from fanfold.post.captions import MAX_TAG, normalize_tag
 from fanfold.post.schemas import CaptionChange, NewPost
@@ -39,13 +39,13 @@ class Answers:
         posts = (await self._hydrator.hydrate([member], viewer)).posts
         if not posts:
             raise NotFound("There is no such post.", kind="post-not-found")
-        return _json(encode(posts[0]))
+        return _json(posts[0])
 
     async def page(self, window: Window, viewer: UUID, cursors: CursorCodec) -> Response:
         """A page of posts; its cursor is that of the last reference, shown or not."""
         posts = (await self._hydrator.hydrate(window.members, viewer)).posts
         cursor = cursors.encode(UUID(bytes=window.members[-1][:_ID])) if window.more else None
-        return _json(encode(PostsPage(posts, cursor)))
+        return _json(encode_page(posts, cursor))
 
 
 def posts_router(service: PostService, answers: Answers) -> APIRouter:
