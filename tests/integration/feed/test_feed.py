@@ -19,6 +19,7 @@ from prometheus_client import REGISTRY
 from fanfold.contracts import keys
 from fanfold.contracts.blobs import UserBlob
 from fanfold.contracts.ids import new_id
+from fanfold.feed.repository import FeedRepository
 
 pytestmark = pytest.mark.integration
 
@@ -96,6 +97,11 @@ async def until(holds: Callable[[], Awaitable[bool]]) -> None:
 async def town(house: Any, bucket: str, tmp_path: Path) -> Town:
     spool = tmp_path / "spool"
     spool.mkdir()
+    return await settle(house, spool)
+
+
+async def settle(house: Any, spool: Path, **worker: Any) -> Town:
+    """Start everything; ``worker``: settings of the fan-out worker."""
     clients = {
         "image": await house.start("image", image_processes=1, image_process_mib=400, spool_dir=spool),
         "post": await house.start("post"),
@@ -103,7 +109,7 @@ async def town(house: Any, bucket: str, tmp_path: Path) -> Town:
         "follow": await house.start("follow", celebrity_threshold=CELEBRITY_ABOVE),
         "feed": await house.start("feed", feed_length=LENGTH),
     }
-    await house.start("feed-worker", feed_length=LENGTH)
+    await house.start("feed-worker", feed_length=LENGTH, **worker)
     return Town(house, clients)
 
 
@@ -156,6 +162,44 @@ async def test_pages_go_below_the_cached_posts_down_to_the_first(town: Town) -> 
     await town.shown(eve, *posts[:-4:-1])
     for limit in (1, 2, 3, 4, 50):
         assert await town.whole_feed(eve, limit) == posts[::-1]
+
+
+def completed(lane: str) -> float:
+    return REGISTRY.get_sample_value("fanfold_fanout_completion_seconds_count", {"lane": lane}) or 0.0
+
+
+@pytest.mark.parametrize(("fans", "page"), [(5, 2), (4, 2), (1, 2)])
+async def test_the_last_follower_of_a_post_is_noticed_once(
+    house: Any, bucket: str, tmp_path: Path, fans: int, page: int
+) -> None:
+    town = await settle(house, tmp_path, followers_page=page, small_lane_followers=2, celebrity_mode="batched")
+    lane = "fanout-large" if fans > 2 else "fanout-small"
+    star = await town.user("star")
+    for number in range(fans):
+        await town.follow(await town.user(f"fan{number}"), star)
+    for _ in range(2):
+        before = completed(lane)
+        await town.post(star)
+
+        async def told(before: float = before) -> bool:
+            return completed(lane) > before
+
+        await until(told)
+        await asyncio.sleep(0.3)  # a second time would come at once
+        assert completed(lane) == before + 1
+
+
+async def test_a_chunk_that_comes_twice_completes_a_post_once(house: Any) -> None:
+    await house.start("feed-worker")
+    valkey = house.runtimes["feed-worker"].valkey
+    repository = FeedRepository(valkey, length=LENGTH, ttl_seconds=60)
+    post = new_id().bytes
+    assert not await repository.arrived(post, 1, of=3)
+    assert not await repository.arrived(post, 0)
+    assert not await repository.arrived(post, 0)
+    assert await repository.arrived(post, 2, of=3)
+    assert not await repository.arrived(post, 2, of=3)
+    assert 0 < await valkey.execute("TTL", b"progress:" + post) <= 3_600
 
 
 async def test_a_celebritys_posts_are_folded_in_and_not_pushed(town: Town) -> None:

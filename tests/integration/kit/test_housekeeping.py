@@ -4,12 +4,13 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from prometheus_client import REGISTRY
 from redis.exceptions import RedisError
 
 from fanfold.contracts import keys
 from fanfold.kit import metrics
 from fanfold.kit.housekeeping import BacklogGauge, Housekeeper
-from fanfold.kit.streams import backlog, publish
+from fanfold.kit.streams import backlog, drop_dead, publish
 from fanfold.kit.valkey import redis_client
 
 if TYPE_CHECKING:
@@ -59,6 +60,21 @@ async def test_nothing_is_deleted_before_a_group_that_needs_it_exists(redis: Any
     await redis.xgroup_create(STREAM, "late", id="0")
     await redis.xack(STREAM, "late", *await read(redis, "late"))
     assert await keeper.sweep() == 1
+
+
+async def test_dead_letters_are_told_until_they_are_dropped(redis: Any) -> None:
+    await redis.xgroup_create(STREAM, "group", id="0", mkstream=True)
+    await redis.xadd(keys.dead_letters(TOPIC), {b"reason": b"poison"})
+    keeper = Housekeeper(redis, {TOPIC: ("group",)})
+    await keeper.sweep()
+    assert dead_letters() == 1.0
+    await drop_dead(redis, TOPIC)
+    await keeper.sweep()
+    assert dead_letters() == 0.0
+
+
+def dead_letters() -> float | None:
+    return REGISTRY.get_sample_value("fanfold_dead_letters", {"topic": TOPIC})
 
 
 async def test_a_backlog_counts_messages_under_way_and_those_not_yet_read(redis: Any) -> None:

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from prometheus_client import REGISTRY
 
 from fanfold.contracts import internal, keys
 from fanfold.contracts.blobs import COUNTS_FRESH_MS, CountsBlob, PostBlob, UserBlob
@@ -95,6 +96,27 @@ async def world(stores: BackingStores) -> AsyncIterator[World]:
     peers: Any = owners
     yield World(valkey, owners, Hydrator(valkey, peers, "/media"))
     await valkey.close()
+
+
+def counted(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(f"fanfold_cache_{name}_total", labels) or 0.0
+
+
+async def test_pages_are_counted_by_whether_the_cache_had_everything(world: World) -> None:
+    member = await world.cached()
+    whole, filled, users = (
+        counted("pages", outcome="whole"),
+        counted("pages", outcome="filled"),
+        counted("misses", what="users"),
+    )
+    await world.captions(member)
+    assert counted("pages", outcome="whole") == whole + 1
+    await world.valkey.execute("DEL", keys.USER + member[16:])
+    world.owners.users[member[16:]] = _user(UUID(bytes=member[16:]))
+    await world.captions(member)
+    assert counted("pages", outcome="whole") == whole + 1
+    assert counted("pages", outcome="filled") == filled + 1
+    assert counted("misses", what="users") == users + 1
 
 
 async def test_a_cached_page_asks_no_owner(world: World) -> None:

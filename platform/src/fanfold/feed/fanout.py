@@ -92,11 +92,14 @@ class Fanout:
         if not pulled:
             recipients += page.follower_ids
         lane = SMALL if pulled or page.total <= self._settings.small_lane_followers else LARGE
+        more = not pulled and self._is_full(page)
+        index = 0 if action == "push" and not pulled else -1
         if recipients:
-            await self._publish(lane, Chunk(action, post_id.bytes, author_id.bytes, tick, recipients))
-        if not pulled and self._is_full(page):
+            job = Chunk(action, post_id.bytes, author_id.bytes, tick, recipients, index, last=not more)
+            await self._publish(lane, job)
+        if more:
             after = page.follower_ids[-ID_BYTES:]
-            await self._publish(lane, Split(action, post_id.bytes, author_id.bytes, after))
+            await self._publish(lane, Split(action, post_id.bytes, author_id.bytes, after, _next(index)))
         metrics.POSTS_FANNED_OUT.labels("pulled" if pulled else lane).inc()
 
     async def _note_crossing(self, post_id: UUID, author_id: UUID, *, pulled: bool) -> None:
@@ -115,13 +118,17 @@ class Fanout:
             return  # delivered twice: the message that follows this one is on its way
         tick = await self._repository.tick()
         page = await self._followers(job.author_id, job.after)
+        more = self._is_full(page)
         # In this order: that a later position is known must mean that this page's chunk is on the lane.
         if page.follower_ids:
-            await self._publish(lane, Chunk(job.action, job.post_id, job.author_id, tick, page.follower_ids))
+            chunk = Chunk(job.action, job.post_id, job.author_id, tick, page.follower_ids, job.index, last=not more)
+            await self._publish(lane, chunk)
+        elif job.index >= 0 and await self._repository.arrived(job.post_id, None, of=job.index):
+            metrics.COMPLETION.labels(lane).observe(_age(job.post_id))
         position = END
-        if self._is_full(page):
+        if more:
             position = page.follower_ids[-ID_BYTES:]
-            await self._publish(lane, Split(job.action, job.post_id, job.author_id, position))
+            await self._publish(lane, Split(job.action, job.post_id, job.author_id, position, _next(job.index)))
         await self._repository.set_split_position(job.key, position)
 
     async def _deliver(self, lane: Lane, job: Chunk) -> None:
@@ -143,7 +150,15 @@ class Fanout:
                     await self._repository.announce(job.recipients, live.new_post(post_id, UUID(bytes=job.author_id)))
                 metrics.DELIVERIES.labels(lane, "warm").inc(warm)
                 metrics.DELIVERIES.labels(lane, "cold").inc(count - warm)
-                metrics.DELIVERY_AGE.labels(lane).observe(max(0.0, time.time() - id_millis(post_id) / 1000))
+                metrics.DELIVERY_AGE.labels(lane).observe(_age(job.post_id))
+                if await self._completes(job):
+                    metrics.COMPLETION.labels(lane).observe(_age(job.post_id))
+
+    async def _completes(self, job: Chunk) -> bool:
+        """Whether the post has now reached all its followers: chunks of many partitions arrive in any order."""
+        if job.index < 0 or (job.index == 0 and job.last):
+            return job.index == 0
+        return await self._repository.arrived(job.post_id, job.index, of=job.index + 1 if job.last else 0)
 
     async def _followers(self, author_id: bytes, after: bytes) -> internal.FollowersPage:
         query = internal.FollowersQuery(author_id, after, self._settings.followers_page)
@@ -152,3 +167,13 @@ class Fanout:
     def _is_full(self, page: internal.FollowersPage) -> bool:
         """Whether there may be another page."""
         return len(page.follower_ids) >= self._settings.followers_page * ID_BYTES
+
+
+def _next(index: int) -> int:
+    """Number of the chunk after this one."""
+    return index + 1 if index >= 0 else -1
+
+
+def _age(post_id: bytes) -> float:
+    """Seconds since the post was made."""
+    return max(0.0, time.time() - id_millis(UUID(bytes=post_id)) / 1000)

@@ -29,6 +29,8 @@ class Chunk(msgspec.Struct, frozen=True, tag="chunk"):
         author_id: 16 bytes.
         tick: Tick of the feed clock before the followers were read.
         recipients: Concatenated 16-byte user ids.
+        index: Its number among the chunks of its post, from 0; -1 where nobody waits for the last one.
+        last: No chunk of the post comes after it.
     """
 
     action: Action
@@ -36,18 +38,22 @@ class Chunk(msgspec.Struct, frozen=True, tag="chunk"):
     author_id: bytes
     tick: int
     recipients: bytes
+    index: int = -1
+    last: bool = False
 
 
 class Split(msgspec.Struct, frozen=True, tag="split"):
     """Read the page of followers above `after`, put its `Chunk` and the next `Split` on the lane.
 
-    The message is the durable cursor through a long list: whoever takes it over goes on where it stands.
+    The message is the durable cursor through a long list: whoever takes it over goes on where it stands. `index` is
+    the number of its chunk.
     """
 
     action: Action
     post_id: bytes
     author_id: bytes
     after: bytes
+    index: int = -1
 
     @property
     def key(self) -> bytes:

@@ -17,9 +17,16 @@ POSTS_FANNED_OUT = Counter(
 DELIVERIES = Counter(
     "fanfold_fanout_deliveries_total", "Followers a post was offered to.", ["lane", "feed"]
 )  # feed: warm (it took the post) or cold
+AGE_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 DELIVERY_AGE = Histogram(
     "fanfold_fanout_delivery_age_seconds",
     "From the post's creation to its arrival in the feeds of one chunk.",
     ["lane"],
-    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
+    buckets=AGE_BUCKETS,
+)
+COMPLETION = Histogram(
+    "fanfold_fanout_completion_seconds",
+    "From the post's creation until its last follower was served; not of posts that are pulled.",
+    ["lane"],
+    buckets=AGE_BUCKETS,
 )

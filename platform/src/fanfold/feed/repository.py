@@ -23,7 +23,11 @@ LEASE_MS: Final = 5_000
 """A rebuild that takes longer is taken for dead; longer than any peer call waits."""
 CURSOR_SECONDS: Final = 86_400
 
+PROGRESS_SECONDS: Final = 3_600
+"""Nobody asks how long a post took that takes longer."""
+
 _SPLIT: Final = b"split:"
+_PROGRESS: Final = b"progress:"
 _BUILDING: Final = b"\xff" * ID_BYTES
 _PREFIXES: Final = tuple(keys.feed_prefix(number) for number in range(keys.BUCKETS))
 
@@ -162,6 +166,18 @@ class FeedRepository:
     async def set_split_position(self, job_key: bytes, position: bytes) -> None:
         """Remember it for a day: longer than a message is tried again."""
         await self._valkey.execute("SET", _SPLIT + job_key, position, "EX", CURSOR_SECONDS)
+
+    async def arrived(self, post_id: bytes, index: int | None, *, of: int = 0) -> bool:
+        """Note that a post's chunk ``index`` arrived, and how many chunks there are once that is known.
+
+        Returns:
+            Whether now all have arrived: true once for a post.
+        """
+        told: list[bytes | int] = [] if index is None else [b"%d" % index, 1]
+        if of:
+            told += [b"of", of]
+        key = _PROGRESS + post_id
+        return bool(await self._valkey.script(scripts.ARRIVED, [key], [PROGRESS_SECONDS, *told]))
 
     async def _each_bucket(self, script: Script, user_ids: bytes, arguments: Sequence[bytes | int]) -> int:
         calls = [self._valkey.script(script, feeds, arguments) for feeds in _by_bucket(user_ids)]

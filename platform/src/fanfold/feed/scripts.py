@@ -77,6 +77,17 @@ return taken
 """)
 """KEYS: feeds of one bucket. ARGV: tick, score, member, length. How many took the post; repeating changes nothing."""
 
+ARRIVED = Script("""
+local new = 0
+for i = 2, #ARGV, 2 do new = new + redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 1]) end
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+local of = redis.call('HGET', KEYS[1], 'of')
+if new > 0 and of and redis.call('HLEN', KEYS[1]) == of + 1 then return 1 end
+return 0
+""")
+"""KEYS: progress of a post. ARGV: seconds to live, then pairs: the number of a chunk that arrived and 1, or ``of`` and
+how many there are. 1: now all have arrived; told once, however often a chunk is delivered."""
+
 REMOVE = Script("""
 local removed = 0
 for i = 1, #KEYS do

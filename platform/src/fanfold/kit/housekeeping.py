@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 
 from fanfold.kit import metrics
 from fanfold.kit.logging import get_logger
-from fanfold.kit.streams import Backlog, backlog, trim_acknowledged
+from fanfold.kit.streams import Backlog, backlog, count_dead, trim_acknowledged
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -36,7 +36,8 @@ async def _forever(work: Callable[[], Awaitable[object]], what: str) -> None:
 class Housekeeper:
     """Trims streams every few seconds. Several replicas may do it at once: each deletes what nobody needs.
 
-    It also tells the age of every group's oldest message, for groups live in services that do not measure it.
+    It also tells the age of every group's oldest message, for groups live in services that do not measure it, and how
+    many dead letters there are.
 
     Args:
         redis: redis-py client.
@@ -56,6 +57,7 @@ class Housekeeper:
         removed = 0
         for topic, groups in self._groups.items():
             removed += await trim_acknowledged(self._redis, topic, required=groups)
+            metrics.DEAD_LETTERS.labels(topic).set(await count_dead(self._redis, topic))
             for group in groups:
                 age = (await backlog(self._redis, topic, group)).oldest_seconds()
                 metrics.STREAM_OLDEST.labels(topic, group).set(age)

@@ -21,6 +21,7 @@ import msgspec
 
 from fanfold.contracts import internal, keys
 from fanfold.contracts.blobs import COUNTS_FRESH_MS
+from fanfold.kit import metrics
 from fanfold.kit.errors import Problem, Unavailable
 from fanfold.kit.fragments import CountsFragment, Fragments, PostFragment, Remembered, counts_json
 from fanfold.kit.logging import get_logger
@@ -44,6 +45,8 @@ OWNER_SECONDS: Final = 2.0
 _ID: Final = 16
 _MGET: Final = (b"MGET",)
 _NO_COUNTS: Final = counts_json(0, 0)
+_WHOLE: Final = metrics.CACHE_PAGES.labels("whole")
+_FILLED: Final = metrics.CACHE_PAGES.labels("filled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +133,17 @@ class Hydrator:
     async def _ask_owners(self, parts: _Parts, viewer: UUID) -> bool:
         """Fill in what is missing; False if an owner of posts or users did not answer."""
         if parts.complete:
+            _WHOLE.inc()
             return True
         posts = [post_id for post_id in parts.post_ids if not (post_id in parts.posts or post_id in parts.gone)]
         users = [user_id for user_id in parts.author_ids if not (user_id in parts.users or user_id in parts.gone)]
         doubtful = (parts.stale | (set(parts.post_ids) - parts.liked.keys())) - parts.gone
         if not (posts or users or doubtful):
+            _WHOLE.inc()
             return True
+        _FILLED.inc()
+        for what, missing in (("posts", posts), ("users", users), ("activity", doubtful)):
+            metrics.CACHE_MISSES.labels(what).inc(len(missing))
         answers = await asyncio.gather(
             self._fill(posts, self._ask_posts, self._fragments.posts, parts.posts, parts.gone),
             self._fill(users, self._users_of_peer, self._fragments.authors, parts.users, parts.gone),

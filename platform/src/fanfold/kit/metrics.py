@@ -35,6 +35,18 @@ EVENT_AGE = Histogram(
     ["topic", "group"],
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
 )
+EVENT_SECONDS = Histogram(
+    "fanfold_event_handling_seconds",
+    "Time a handler worked on a message, whatever came of it; the rate of its sum is how busy the worker is.",
+    ["topic", "group"],
+    buckets=LATENCY_BUCKETS,
+)
+DEAD_LETTERS = Gauge("fanfold_dead_letters", "Messages given up on that nobody has replayed or dropped.", ["topic"])
+CACHE_PAGES = Counter(
+    "fanfold_cache_pages_total", "Pages of posts put together.", ["outcome"]
+)  # whole: all was cached; filled: owners were asked for the rest
+CACHE_MISSES = Counter("fanfold_cache_misses_total", "Things the cache had not.", ["what"])  # posts, users, activity
+BUILD_INFO = Gauge("fanfold_build_info", "Always 1; the label says which version runs.", ["version"])
 
 
 @cache

@@ -19,6 +19,7 @@ import uvloop
 from prometheus_client import REGISTRY
 
 from fanfold.kit import logging as logs
+from fanfold.kit import metrics
 from fanfold.kit.admin import admin_app
 from fanfold.kit.asgi import Edge
 from fanfold.kit.db import Database
@@ -166,6 +167,7 @@ class Runtime(Generic[Configured]):
             ListenError: A port cannot be had.
         """
         async with self._stack:
+            metrics.BUILD_INFO.labels(self.settings.version).set(1)
             app = await build(self)
             servers = [_Server(self.admin, self.settings.admin_host, self.settings.admin_port)]
             if app is not None:

@@ -151,7 +151,8 @@ class Consumer:
     async def _attempt(self, stream: bytes, message_id: bytes, fields: dict[bytes, bytes]) -> None:
         for pause in (*RETRY_SECONDS, None):
             try:
-                await self._handle(fields[b"event"])
+                with metrics.EVENT_SECONDS.labels(self._topic, self._group).time():
+                    await self._handle(fields[b"event"])
             except PoisonError as error:
                 await self._bury(stream, message_id, fields, str(error))
                 return
@@ -324,6 +325,12 @@ async def replay_dead(redis: Any, topic: str, limit: int) -> int:
             pipe.xdel(key, letter_id)
             await pipe.execute()
     return len(entries)
+
+
+async def count_dead(redis: Any, topic: str) -> int:
+    """How many dead letters a topic has."""
+    count: int = await redis.xlen(keys.dead_letters(topic))
+    return count
 
 
 async def drop_dead(redis: Any, topic: str) -> int:
