@@ -67,6 +67,7 @@ def test_the_versions_agree() -> None:
         ("replicas=0", "replicas"),
         ('flowSchemas="yes"', "flowSchemas"),
         ("replica=3", "replica"),
+        ('uninstall={"platforms":"Drop"}', "platforms"),
         ('demo={"name":"9lives"}', "name"),
     ],
 )
@@ -165,6 +166,29 @@ def test_the_api_server_keeps_seats_for_it_unless_told_not_to(render: Render) ->
     assert of_kind(render("namespaced=true"), "FlowSchema") == []
 
 
+@pytest.mark.parametrize(("settings", "kind"), [((), "ClusterRole"), (("namespaced=true",), "Role")])
+def test_platforms_are_deleted_at_uninstall_only_if_asked_and_only_then_may_somebody(
+    render: Render, settings: tuple[str, ...], kind: str
+) -> None:
+    def hooks(*more: str) -> list[dict[str, Any]]:
+        documents = render(*settings, *more)
+        return [one for one in documents if one["metadata"].get("annotations", {}).get("helm.sh/hook") == "pre-delete"]
+
+    assert hooks() == []
+    account, role, binding, job = hooks('uninstall={"platforms":"Delete"}')
+    assert [one["kind"] for one in (account, role, binding, job)] == ["ServiceAccount", kind, f"{kind}Binding", "Job"]
+    assert allowed(role["rules"]) == {("fanfold.dev", "platforms", verb) for verb in ("list", "delete")}
+    for one in (account, role, binding, job):
+        assert one["metadata"]["annotations"]["helm.sh/hook-delete-policy"] == "before-hook-creation,hook-succeeded"
+    assert binding["subjects"][0]["name"] == account["metadata"]["name"]
+    template = job["spec"]["template"]
+    selector = of_kind(render(), "Deployment")[0]["spec"]["selector"]["matchLabels"]
+    assert not selector.items() <= template["metadata"]["labels"].items(), "budgets and spreading do not count it"
+    where = "--namespace=platforms" if kind == "Role" else "--all-namespaces"
+    assert template["spec"]["containers"][0]["args"] == ["delete-platforms", where, "--seconds=240"]
+    assert job["spec"]["activeDeadlineSeconds"] > 240
+
+
 def test_images_come_from_the_repository_named(render: Render) -> None:
     container = of_kind(render('image={"repository":"registry.test:5000/photos","tag":"1.2.3"}'), "Deployment")[0][
         "spec"
@@ -247,13 +271,16 @@ def _closed(node: Any) -> Any:
 
 @pytest.mark.timeout(180)
 def test_what_it_renders_is_what_kubernetes_knows(render: Render, api_schemas: Any) -> None:
-    documents = render('demo={"enabled":true}', 'imagePullSecrets=[{"name":"x"}]', 'nodeSelector={"a":"b"}')
+    documents = render(
+        'demo={"enabled":true}', 'imagePullSecrets=[{"name":"x"}]', 'nodeSelector={"a":"b"}',
+        'uninstall={"platforms":"Delete"}',
+    )  # fmt: skip
     checked = [one for one in documents if one["kind"] not in {"CustomResourceDefinition", "Platform"}]
     for document in checked:
         jsonschema.validate(document, api_schemas(document["apiVersion"], document["kind"]))
     assert {one["kind"] for one in checked} == {
         "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "Deployment", "NetworkPolicy",
-        "PodDisruptionBudget", "FlowSchema",
+        "PodDisruptionBudget", "FlowSchema", "Job",
     }  # fmt: skip
     wrong = json.loads(json.dumps(of_kind(documents, "Deployment")[0]))
     wrong["spec"]["template"]["spec"]["containers"][0]["imagePolicy"] = "Always"

@@ -175,9 +175,9 @@ class Api:
             "PUT", key.type.path(key.namespace, key.name), key.kind, {"fieldManager": manager}, body
         )
 
-    async def delete(self, key: Key, uid: str) -> None:
-        """Delete this very object and, in the background, what it owns. Gone already is fine."""
-        body = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
+    async def delete(self, key: Key, uid: str, *, propagation: str = "Background") -> None:
+        """Delete this very object, and what it owns: in the background, or first (Foreground). Gone already is fine."""
+        body = {"propagationPolicy": propagation, "preconditions": {"uid": uid}}
         try:
             await self._call("DELETE", key.type.path(key.namespace, key.name), key.kind, body=body)
         except ApiError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from importlib.metadata import version as distribution_version
 from typing import Annotated
@@ -14,6 +15,7 @@ from fanfold_operator.api import ApiError, LoginError
 from fanfold_operator.leadership import election
 from fanfold_operator.operator import NotInstalledError, Operator, Options
 from fanfold_operator.planning.actions import Images
+from fanfold_operator.removal import StillThereError, remove_platforms
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 
@@ -87,6 +89,27 @@ def run(  # noqa: PLR0917 - typer calls it by keyword
         raise _fail(str(error)) from error
     except ApiError as error:
         raise _fail(f"the API server refused: {error.message}", code=1) from error
+
+
+@app.command()
+def delete_platforms(
+    namespace: Annotated[str | None, typer.Option(envvar=_ENV + "NAMESPACE", help="Those of this namespace.")] = None,
+    all_namespaces: Annotated[bool, typer.Option("--all-namespaces", help="Those of all namespaces.")] = False,
+    seconds: Annotated[float, typer.Option(min=1, help="Most time to wait.")] = 240.0,
+) -> None:
+    """Delete Platforms and wait until all that belongs to them is gone. Data stays where deletionPolicy is Retain."""
+    if bool(namespace) == all_namespaces:
+        raise _fail("give --namespace or --all-namespaces, and not both")
+    logs.configure("INFO", console=sys.stdout.isatty())
+    try:
+        count = asyncio.run(remove_platforms(namespace, seconds))
+    except LoginError as error:
+        raise _fail(str(error)) from error
+    except StillThereError as error:
+        raise _fail(str(error), code=1) from error
+    except ApiError as error:
+        raise _fail(f"the API server refused: {error.message}", code=1) from error
+    typer.echo(f"{count} Platforms are gone")
 
 
 @app.command()

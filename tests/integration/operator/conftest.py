@@ -286,12 +286,12 @@ class Running:
     """An operator in a thread of its own. Gateways acknowledge whatever snapshot is newest.
 
     `waiting` says how many messages wait for a group of workers, and how many seconds: nothing, unless set. Of a group
-    for which it is None no pod answers.
+    for which it is None no pod answers. `namespace` is the only one it serves.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, namespace: str | None = None) -> None:
         self.waiting: dict[str, tuple[int, float] | None] = {}
-        options = Options(images=Images("registry.test/fanfold", "0.1.0"), admin_port=0)
+        options = Options(images=Images("registry.test/fanfold", "0.1.0"), namespace=namespace, admin_port=0)
         self.operator = Operator(options, self._ask, self._measure)
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="operator")
 
@@ -328,7 +328,7 @@ class Running:
 
 
 @pytest.fixture
-def start_operator(kubeconfig: Path, recorded: list[tuple[str, str]]) -> Callable[[], Running]:
+def start_operator(kubeconfig: Path, recorded: list[tuple[str, str]]) -> Callable[..., Running]:
     """For tests that stop and start it; the others use `operator`."""
     return Running
 

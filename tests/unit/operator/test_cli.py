@@ -24,6 +24,13 @@ def test_wrong_options_are_told(arguments: list[str], words: str) -> None:
     assert words in answer.output.replace("\n", " ")
 
 
+@pytest.mark.parametrize("arguments", [[], ["--namespace", "a", "--all-namespaces"]])
+def test_deleting_platforms_asks_for_whose(arguments: list[str]) -> None:
+    answer = CliRunner().invoke(app, ["delete-platforms", *arguments])
+    assert answer.exit_code == 2
+    assert "give --namespace or --all-namespaces, and not both" in answer.output.replace("\n", " ")
+
+
 @pytest.mark.parametrize("content", [None, "not: a kubeconfig"])
 def test_without_access_it_says_what_was_tried(
     content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
