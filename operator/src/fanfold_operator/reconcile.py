@@ -148,6 +148,7 @@ class Reconciler:
             self._store.of_platform(kinds.ENDPOINT_SLICE, key.namespace, spec.platform),
             self._store.of_platform(kinds.PLATFORM_SERVICE, key.namespace, spec.platform),
             _now(),
+            self._store.get(Key(kinds.PLATFORM.kind, key.namespace, spec.platform)),
         )
         now = ring.advance_ring(view)
         config_map = ring.config_map(view, now)
@@ -210,7 +211,10 @@ class Reconciler:
         return self._node_addresses[str(key)]
 
     def _forget(self, key: Key) -> None:
-        self._ring_maps.pop(key, None)
+        # A ring that was deleted by hand comes back with its slots. They are forgotten with the Platform of its name.
+        platform = replace(key, kind=kinds.PLATFORM.kind)
+        if self._store.get(platform) is None:
+            self._ring_maps.pop(replace(key, kind=kinds.HASH_RING.kind), None)
         self._acks.forget(key)
         self._autoscaler.forget(key)
         metrics.forget_scaling(key)

@@ -38,8 +38,15 @@ def platform(kube: Any, namespace: str, operator: Any, kubelet: Any) -> None:
 
 @pytest.fixture
 def whole(platform: None, condition: Condition, eventually: Any) -> None:
-    """Each test begins with a platform that is Ready."""
+    """Each test begins with a platform that is Ready, and whose autoscalers have told what they know."""
+
+    def told() -> bool:
+        names = [f"demo-{component.name}" for component in COMPONENTS]
+        reasons = [condition("AutoscalingActive", name, "PlatformService").get("reason") for name in names]
+        return not {None, "Waiting"} & set(reasons)
+
     eventually(lambda: condition("Ready").get("status") == "True", 180)
+    eventually(told, 90)
 
 
 @pytest.fixture
@@ -63,11 +70,12 @@ def test_an_empty_spec_becomes_a_whole_platform(kube: Any, namespace: str) -> No
     for component in COMPONENTS:
         name = f"demo-{component.name}"
         assert kube.get("Deployment", namespace, name)["status"]["availableReplicas"] == component.min_replicas
-        assert (
-            kube.get("HorizontalPodAutoscaler", namespace, name)["spec"]["scaleTargetRef"]["kind"] == "PlatformService"
-        )
+        autoscaler = kube.get("HorizontalPodAutoscaler", namespace, name)
+        assert (autoscaler is not None) == component.serves, "workers are scaled by what waits for them"
+        assert not autoscaler or autoscaler["spec"]["scaleTargetRef"]["kind"] == "PlatformService"
         assert kube.get("PodDisruptionBudget", namespace, name)
-        assert (kube.get("Service", namespace, name) is not None) == component.serves
+        headless = kube.get("Service", namespace, name)["spec"]["clusterIP"] == "None"
+        assert headless != component.serves, "that of workers is for those who ask each pod"
 
 
 def test_a_settled_platform_is_left_alone(nudge: Nudge, kube: Any, namespace: str, settle: Settle) -> None:
@@ -210,6 +218,24 @@ def test_a_deleted_or_damaged_snapshot_comes_back_with_a_higher_epoch_or_the_sam
         lambda: (one := kube.get("ConfigMap", namespace, "demo-snapshot"))["data"][SNAPSHOT_KEY] != "{}" and one
     )
     assert decode(found["data"][SNAPSHOT_KEY]).epoch > before.epoch
+
+
+def test_a_ring_deleted_with_its_snapshot_comes_back_with_its_slots_and_no_lower_epoch(
+    kube: Any, namespace: str, eventually: Any, snapshot: Callable[[], Snapshot]
+) -> None:
+    """Gateways refuse an epoch older than theirs: a ring that began anew at 1 would reach none of them."""
+    before, path = snapshot(), kube.path("HashRing", namespace, "demo")
+    uid = kube.get("HashRing", namespace, "demo")["metadata"]["uid"]
+    kube.call("DELETE", path, {"propagationPolicy": "Foreground"})  # the snapshot first, then the ring
+
+    def back() -> bool:
+        ring = kube.get("HashRing", namespace, "demo")
+        return bool(ring and ring["metadata"]["uid"] != uid and kube.get("ConfigMap", namespace, "demo-snapshot"))
+
+    eventually(back, 30)
+    assert snapshot().services == before.services
+    assert snapshot().epoch >= before.epoch
+    eventually(lambda: kube.get("Platform", namespace, "demo")["status"]["ring"]["acked"] == "2/2")
 
 
 def test_a_paused_platform_is_not_repaired_until_resumed(

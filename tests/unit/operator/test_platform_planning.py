@@ -160,6 +160,15 @@ def test_a_whole_platform_is_ready_and_nothing_else_is_told(fresh: Callable[...,
     assert status["url"] == "http://192.0.2.1:30123"
 
 
+def test_the_epoch_that_was_told_is_remembered_while_the_ring_is_made_anew(
+    fresh: Callable[..., Stages], resource: Callable[..., Manifest]
+) -> None:
+    stages = fresh()
+    told = resource("Platform", status={"ring": {"epoch": 4, "acked": "2/2"}})
+    stages = Stages(replace(stages.view, resource=told), stages.images)
+    assert summary.status(stages, None)["ring"] == {"epoch": 4, "acked": "0/0"}
+
+
 def test_readiness_that_is_lost_is_degraded_until_it_is_back(
     fresh: Callable[..., Stages], resource: Callable[..., Manifest]
 ) -> None:

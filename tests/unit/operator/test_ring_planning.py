@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -62,6 +63,15 @@ def test_slots_are_told_by_service_and_state(view: Callable[..., RingView]) -> N
     seen = view(part("feed", "10.0.0.1", ready=False), data={"data": advance_ring(first).data()})
     after = status(seen, advance_ring(seen), Acks())
     assert after["slots"] == {"feed": {"active": 0, "draining": 1, "vacant": 1}}
+
+
+def test_a_ring_made_anew_goes_on_from_the_epoch_its_platform_was_told(
+    view: Callable[..., RingView], resource: Callable[..., Manifest]
+) -> None:
+    seen = view(part("feed", "10.0.0.1"))
+    assert advance_ring(seen).snapshot.epoch == 1
+    platform = resource("Platform", spec={}, status={"ring": {"epoch": 7, "acked": "2/2"}})
+    assert advance_ring(replace(seen, platform=platform)).snapshot.epoch == 8
 
 
 def test_a_routed_service_without_members_is_told(view: Callable[..., RingView]) -> None:

@@ -29,13 +29,14 @@ PROPAGATION_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class RingView:
-    """What is known when a ring is planned."""
+    """What is known when a ring is planned. `platform` is whose ring it is, if that is there."""
 
     resource: Manifest
     config_map: Manifest | None
     slices: Sequence[Manifest]
     services: Sequence[Manifest]
     now: datetime
+    platform: Manifest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,15 @@ def advance_ring(view: RingView) -> Ring:
         spec=spec,
         endpoints=by_service(view.slices),
         wanted=_wanted(view),
-        least_epoch=view.resource.get("status", {}).get("epoch", 0),
+        least_epoch=_told_epoch(view),
     )
+
+
+def _told_epoch(view: RingView) -> int:
+    """The newest epoch that was told. A ring made anew has no status yet, but its Platform remembers."""
+    own: int = view.resource.get("status", {}).get("epoch", 0)
+    platforms: int = (view.platform or {}).get("status", {}).get("ring", {}).get("epoch", 0)
+    return max(own, platforms)
 
 
 def config_map(view: RingView, ring: Ring) -> Manifest:

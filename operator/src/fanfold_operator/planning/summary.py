@@ -49,6 +49,8 @@ def status(stages: Stages, gateway_service: Manifest | None) -> dict[str, Any]:
     ring = (view.child("HashRing", view.name) or {}).get("status", {})
     if "epoch" in ring:
         new["ring"] = {"epoch": ring["epoch"], "acked": ring.get("acked", "0/0")}
+    elif told := before.get("ring"):  # the ring is being made anew, and must not begin below what gateways know
+        new["ring"] = {"epoch": told["epoch"], "acked": "0/0"}
     url = _url(gateway_service, view.node_address)
     if url:
         new["url"] = url
