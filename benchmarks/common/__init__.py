@@ -1,0 +1,1 @@
+"""What the benchmarks share: processes and their CPU time, load, rounds, results."""
