@@ -25,19 +25,26 @@ def fail(outliers: Outliers, one: Endpoint, others: list[Endpoint], times: int =
 
 
 @pytest.mark.parametrize(
-    ("slots", "ejected", "available", "may"),
+    ("slots", "ejected", "others", "may"),
     [
-        (1, 0, 1, False),  # the last one is never left alone
-        (2, 0, 2, True),
-        (3, 0, 3, True),
-        (3, 0, 2, False),  # one is unreachable already: less than half would be left
-        (3, 1, 2, False),  # a tenth, but at least one
-        (20, 1, 19, True),
-        (20, 2, 18, False),
+        (1, 0, 0, False),  # the last one is never left alone
+        (2, 0, 1, True),
+        (3, 0, 2, True),
+        (3, 0, 1, False),  # one is unreachable already: less than half would be left
+        (3, 1, 1, False),  # a tenth, but at least one
+        (20, 1, 18, True),
+        (20, 2, 17, False),
     ],
 )
-def test_so_many_slots_may_be_left_alone(slots: int, ejected: int, available: int, may: bool) -> None:
-    assert may_eject(slots, ejected, available) is may
+def test_so_many_slots_may_be_left_alone(slots: int, ejected: int, others: int, may: bool) -> None:
+    assert may_eject(slots, ejected, others) is may
+
+
+def test_a_slot_that_is_unreachable_already_can_be_ejected() -> None:
+    one, other = slots = group(2)
+    one.leave_alone(1.0)
+    assert fail(Outliers(5, 30), one, slots)[-1]
+    assert (one.ejected, other.available) == (True, True)
 
 
 def test_failures_in_a_row_eject_and_the_time_brings_the_slot_back() -> None:

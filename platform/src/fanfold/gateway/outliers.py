@@ -50,7 +50,8 @@ class Outliers:
         endpoint.errors_in_row += 1
         if not self._errors or endpoint.errors_in_row < self._errors or endpoint.ejected:
             return False
-        if not may_eject(len(group), sum(one.ejected for one in group), sum(one.available for one in group)):
+        others = sum(one.available for one in group if one is not endpoint)
+        if not may_eject(len(group), sum(one.ejected for one in group), others):
             return False
         endpoint.ejections += 1
         endpoint.errors_in_row = 0
@@ -77,12 +78,12 @@ class Outliers:
                 one.ejections -= 1
 
 
-def may_eject(slots: int, ejected: int, available: int) -> bool:
+def may_eject(slots: int, ejected: int, others: int) -> bool:
     """Whether one more slot may be left alone.
 
     Args:
         slots: Of the service, in all.
         ejected: Of these, how many are already.
-        available: How many take requests, this one included.
+        others: How many take requests, this one not among them: it may be unreachable already.
     """
-    return ejected < max(1, int(MAX_EJECTED_SHARE * slots)) and available - 1 >= PANIC_SHARE * slots
+    return ejected < max(1, int(MAX_EJECTED_SHARE * slots)) and others >= PANIC_SHARE * slots
