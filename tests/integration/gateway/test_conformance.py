@@ -421,19 +421,22 @@ async def test_a_body_cut_short_never_reaches_the_service_as_whole(wire_rig: Rig
         seen.append(await service.reader.read(-1))
 
     wire_rig.service.script = script
-    wire = await wire_rig.send(POST + HOST + b"Content-Length: 10\r\n\r\nabc")
+    small = await wire_rig.send(POST + HOST + b"Content-Length: 10\r\n\r\nabc")
+    small.writer.close()  # one that is small enough to be waited for never reaches it at all
+    wire = await wire_rig.send(POST + HOST + b"Content-Length: 60000\r\n\r\nabc")
     await wire_rig.until(lambda: wire_rig.service.received)
     wire.writer.close()
     await wire_rig.until(lambda: seen)
     assert seen == [b"abc"]
+    assert len(wire_rig.service.received) == 1
 
 
 async def test_an_answer_before_the_body_is_whole_ends_the_connection(wire_rig: Rig) -> None:
     wire_rig.service.wait_for_body = False
-    wire = await wire_rig.send(POST + HOST + b"Content-Length: 10\r\n\r\nabc")
+    wire = await wire_rig.send(POST + HOST + b"Content-Length: 60000\r\n\r\nabc")
     got = await wire.answer()
     assert (got.status, got.headers["connection"]) == (200, "close")
-    wire.send(b"defghij" + NEXT)
+    wire.send(b"d" * 59_997 + NEXT)
     assert await silent(wire)
     assert len(wire_rig.service.received) == 1
 

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
+
+from fanfold.contracts.ring import Ring, key_of
+from fanfold.contracts.snapshot import Slot
+from fanfold.gateway.budget import RESERVE, WINDOW_SECONDS, RetryBudget
 
 if TYPE_CHECKING:
     from tests.unit.gateway.conftest import Received, Rig, Service
@@ -90,14 +95,45 @@ async def test_retries_stop_at_the_budget(rig: Rig) -> None:
 
     rig.service.script = script
     await rig.start()
-    wires = [await rig.send(rig.request()) for _ in range(40)]
-    await rig.until(lambda: len(rig.service.received) == 40)
+    wires = [await rig.send(rig.request()) for _ in range(100)]
+    await rig.until(lambda: len(rig.service.received) == 100)
     release.set()
     statuses = [(await wire.answer()).status for wire in wires]
-    assert statuses == [502] * 40
-    assert rig.stats.retries_denied >= 25
-    assert len(rig.service.received) <= 40 + 2 * 15
+    assert statuses == [502] * 100
+    most = RESERVE + 0.2 * 100
+    assert len(rig.service.received) == 100 + most
+    assert rig.stats.retries_denied >= 100 - most
     assert rig.stats.retrying == 0
+
+
+def test_the_budget_is_a_fifth_of_what_the_last_ten_seconds_brought() -> None:
+    budget = RetryBudget()
+    for second in range(30):
+        budget.requests += 10
+        budget.tick(second)
+    spent = sum(budget.spend() for _ in range(1_000))
+    assert spent == RESERVE + 0.2 * 10 * (WINDOW_SECONDS - 1)
+    for second in range(30, 30 + WINDOW_SECONDS):
+        budget.tick(second)
+    assert budget.left == RESERVE, "what is past is forgotten, spent or earned"
+
+
+async def test_all_that_a_dying_replica_had_is_answered_by_the_other(rig: Rig) -> None:
+    release = asyncio.Event()
+
+    async def dies(service: Service, __: Received, ___: asyncio.StreamWriter) -> None:
+        await release.wait()
+        await service.stop()
+
+    dying, other = rig.another(dies), rig.another()
+    await rig.start({"feed": [dying, other]})
+    ring = Ring([Slot("feed-0", dying.address), Slot("feed-1", other.address)])
+    users = [user for user in (uuid4() for _ in range(200)) if ring.owner(key_of(user.bytes)) == 0][:8]
+    wires = [await rig.send(rig.request(user=user)) for user in users]
+    await rig.until(lambda: len(dying.received) == len(users) == 8)
+    release.set()
+    assert {(await wire.answer()).status for wire in wires} == {200}
+    assert rig.stats.retries_denied == 0
 
 
 async def test_a_body_too_large_to_keep_is_not_sent_again(rig: Rig) -> None:

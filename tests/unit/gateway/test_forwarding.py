@@ -119,6 +119,30 @@ async def test_the_service_is_told_until_when_the_answer_is_waited_for(rig: Rig)
     assert 5 < left < 7.5
 
 
+async def test_a_small_body_is_waited_for_so_that_the_service_hears_when_its_time_ends(
+    rig: Rig,
+) -> None:
+    await rig.start(request_seconds=7, stall_seconds=60)
+    whole = rig.request(b"POST /v1/posts", body=b"{}")
+    wire = await rig.send(whole[:-1])
+    await asyncio.sleep(0.2)
+    assert rig.service.connections == 0
+    wire.send(whole[-1:])
+    assert (await wire.answer()).status == 200
+    (received,) = rig.service.received
+    assert received.body == b"{}"
+    assert 5 < int(received.one("x-fanfold-deadline")) / 1000 - time.time() < 7.5
+
+
+async def test_a_body_under_way_has_all_the_time_that_transfers_have(rig: Rig) -> None:
+    await rig.start(request_seconds=7, stall_seconds=5, transfer_seconds=50)
+    rig.service.wait_for_body = False
+    wire = await rig.send(rig.request(b"POST /v1/images", b"content-length: 100000\r\n"))
+    assert (await wire.answer()).status == 200
+    told = int(rig.service.received[0].one("x-fanfold-deadline")) / 1000 - time.time()
+    assert 70 < told < 77.5  # and 20 seconds that pictures may take
+
+
 async def test_a_body_with_a_length_arrives_whole(rig: Rig) -> None:
     await rig.start()
     body = bytes(range(256)) * 200

@@ -25,10 +25,6 @@ log = get_logger(__name__)
 IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"TRACE"))
 """RFC 9110 section 9.2.2. These alone may be sent twice."""
 MAX_TRIES: Final = 3
-RETRY_BUDGET: Final = 0.2
-"""Share of requests under way that may be sent a second time (Envoy's retry budget, and its minimum). A try that could
-not connect was not sent: going elsewhere multiplies no service's load, and is free."""
-RETRY_MINIMUM: Final = 3
 MAX_WAITING_BODY: Final = 64 << 10
 """Bytes of a body held before its connection is up, or to be sent again."""
 
@@ -86,7 +82,9 @@ class Delivery:
         Raises:
             Unavailable: No slot can take it.
         """
-        self._context.stats.in_flight += 1
+        stats = self._context.stats
+        stats.in_flight += 1
+        stats.budget.requests += 1
         self._try()
 
     def send_body(self) -> None:
@@ -154,7 +152,7 @@ class Delivery:
         Args:
             status: Of the answer.
             seconds: From the request's first byte to the end of its answer.
-            at_once: The answer came in one piece, so that ``seconds`` is the slot's own time.
+            at_once: ``seconds`` is the slot's own time: nobody waited for the client's body, or to stream the answer.
         """
         if self._ended:
             return ""
@@ -237,11 +235,12 @@ class Delivery:
         if not safe or self.tries > MAX_TRIES or self._ended:
             exchange.refuse(problem)
             return
-        if self._sent and not self._retrying:
-            if not self.may_repeat():
-                stats.retries_denied += 1
-                exchange.refuse(problem)
-                return
+        # A try that could not connect was not sent: going elsewhere multiplies no service's load, and is free.
+        if self._sent and not stats.budget.spend():
+            stats.retries_denied += 1
+            exchange.refuse(problem)
+            return
+        if not self._retrying:
             self._retrying = True
             stats.retrying += 1
         stats.retries += 1
@@ -250,11 +249,6 @@ class Delivery:
             self._try()
         except Problem as refusal:
             exchange.refuse(refusal)
-
-    def may_repeat(self) -> bool:
-        """The budget for sending requests a second time has room."""
-        stats = self._context.stats
-        return stats.retrying < max(RETRY_MINIMUM, RETRY_BUDGET * stats.in_flight)
 
     def _failed(self, outcome: str) -> None:
         if self.endpoint is not None:
@@ -277,7 +271,9 @@ class Delivery:
         """The request for the service, up to and with what there is of its body. One join: this is the hot path."""
         exchange = self._exchange
         request, downstream = exchange.request, exchange.downstream
-        deadline = int((time.time() + downstream.deadline - monotonic()) * 1000)
+        # Until a body is whole its end is unknown: the latest there can be.
+        until = downstream.deadline if self._whole else request.started + self._longest()
+        deadline = int((time.time() + until - monotonic()) * 1000)
         return b"".join(
             (
                 request.method,
@@ -294,6 +290,9 @@ class Delivery:
                 body,
             )
         )
+
+    def _longest(self) -> float:
+        return self._context.settings.transfer_seconds + self._route.timeout
 
     def _framing(self) -> bytes:
         request = self._exchange.request

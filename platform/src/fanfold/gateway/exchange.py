@@ -28,11 +28,14 @@ if TYPE_CHECKING:
     from fanfold.gateway.downstream import Downstream
     from fanfold.gateway.messages import Request
     from fanfold.gateway.routes import Route
+    from fanfold.gateway.tokens import Principal
 
 log = get_logger("fanfold.gateway.access")
 
 CLIENT_GONE: Final = 499
 """nginx's number in logs and metrics for a client that did not wait for its answer."""
+MAX_AWAITED_BODY: Final = 16 << 10
+"""Many clients send head and body in two packets. A body larger than this is streamed."""
 
 
 class Exchange:
@@ -52,9 +55,11 @@ class Exchange:
         "_done",
         "_extra_lines",
         "_out",
+        "_principal",
         "_request_id",
         "_streamed",
         "_upstream_full",
+        "_waited",
         "downstream",
         "request",
         "route",
@@ -71,6 +76,8 @@ class Exchange:
         self._request_id, self.trace_lines = trace(request.noted)
         self.trail = None if context.spans is None else context.spans.begin(request, self.trace_lines)
         self._delivery: Delivery | None = None
+        self._principal: Principal | None = None
+        self._waited = False
         self.status = 0
         self._extra_lines = b""
         self._out: list[bytes] = []
@@ -125,8 +132,10 @@ class Exchange:
                 principal = tokens.nobody(request.started)
             patience = route.timeout if request.complete else context.settings.stall_seconds
             self.downstream.deadline = request.started + patience
-            self._delivery = Delivery(context, self, route, principal)
-            self._delivery.begin()
+            self._principal = principal
+            self._waited = self._waits(route)
+            if not self._waited:
+                self._deliver(route)
         except Problem as problem:
             self.refuse(problem)
 
@@ -136,11 +145,14 @@ class Exchange:
         assert route is not None
         try:
             self._check_body_limit(route)
-        except TooLarge as problem:
+            if self.request.complete:
+                self.downstream.deadline = monotonic() + route.timeout
+                if self._delivery is None and self._waited:
+                    self._deliver(route)
+                    return
+        except Problem as problem:
             self.refuse(problem)
             return
-        if self.request.complete:
-            self.downstream.deadline = monotonic() + route.timeout
         if self._delivery is not None:
             self._delivery.send_body()
 
@@ -248,6 +260,20 @@ class Exchange:
         self._upstream_full = full
         self.downstream.take_body()
 
+    # Within.
+
+    def _deliver(self, route: Route) -> None:
+        assert self._principal is not None
+        self._delivery = Delivery(self._context, self, route, self._principal)
+        self._delivery.begin()
+
+    def _waits(self, route: Route) -> bool:
+        """A small body is sent when it is whole: the service hears when its time ends, and waits for no slow client."""
+        request = self.request
+        if request.complete or request.expects_continue or not route.steady:
+            return False
+        return request.length is not None and request.length <= MAX_AWAITED_BODY
+
     # Ends.
 
     def _cross_origin(self) -> bool:
@@ -296,7 +322,8 @@ class Exchange:
         self._done = True
         seconds = monotonic() - self.request.started
         context, delivery = self._context, self._delivery
-        slot = delivery.end(status, seconds, at_once=not self._streamed) if delivery is not None else ""
+        own = not self._streamed and not self._waited
+        slot = delivery.end(status, seconds, at_once=own) if delivery is not None else ""
         if self.trail is not None:
             self.trail.ends(status, self.route, delivery.tries if delivery is not None else 0)
         if self.route is None:

@@ -120,7 +120,7 @@ class Hedge:
     def _begin(self) -> None:
         first = self._delivery.endpoint
         stats = self._context.stats
-        if first is None or not self._delivery.may_repeat():
+        if first is None:
             return
         try:
             endpoint = self._context.balancer.choose(
@@ -128,7 +128,7 @@ class Hedge:
             )
         except Problem:
             return
-        if endpoint is first:
+        if endpoint is first or not stats.budget.spend():
             return
         endpoint.in_flight += self._route.load
         stats.retrying += 1

@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
+from fanfold.gateway.budget import RetryBudget
 from fanfold.gateway.tracing import trace_id
 from fanfold.kit.metrics import LATENCY_BUCKETS
 
@@ -48,6 +49,7 @@ class GatewayStats:
     """Counters of the whole process."""
 
     __slots__ = (
+        "budget",
         "connections",
         "connections_refused",
         "ejections",
@@ -70,6 +72,7 @@ class GatewayStats:
         self.connections = 0
         self.connections_refused = 0
         self.in_flight = 0
+        self.budget = RetryBudget()
         self.retrying = 0
         self.retries = 0
         self.retries_denied = 0
@@ -163,6 +166,7 @@ class GatewayCollector(Collector):
             ("connections", "Client connections open.", stats.connections),
             ("requests_in_flight", "Requests under way.", stats.in_flight),
             ("retrying", "Requests on a second or later try.", stats.retrying),
+            ("retry_budget", "Requests that may be sent again now.", stats.budget.left),
             ("websockets", "WebSockets open.", stats.websockets),
         ):
             yield GaugeMetricFamily(f"fanfold_gateway_{name}", text, value=value)

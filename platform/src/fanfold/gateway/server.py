@@ -78,6 +78,7 @@ class Server:
             for connection in [one for one in context.connections if one.deadline <= now]:
                 connection.expire()
             context.balancer.sweep(now)
+            context.stats.budget.tick(now)
 
     async def drain(self) -> None:
         """Accept nothing more, ask everybody to leave, and wait for them for the time of grace."""
