@@ -69,6 +69,7 @@ ALL: tuple[Stage, ...] = (
     *LINT,
     *UNIT,
     ("services on real stores", _pytest("integration", "tests/integration", "-m", "not cluster", seconds=1800)),
+    ("faults behind a gateway", _pytest("fault", "tests/fault", seconds=600)),
     ("build the cluster", _build_cluster),
     ("cluster's own tests", _go),
     ("operator on a real API server", _pytest("operator", "tests/integration", "-m", "cluster", seconds=1200)),
