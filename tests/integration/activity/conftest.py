@@ -27,6 +27,7 @@ class Room:
         user_id = new_id()
         blob = UserBlob(user_id.bytes, name, name.title(), "")
         await self.house.redis.set(keys.user(user_id), msgspec.msgpack.encode(blob))
+        await self.house.redis.set(keys.blocks(user_id), b"")
         return user_id
 
     async def post(self, owner: UUID) -> UUID:

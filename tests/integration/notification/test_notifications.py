@@ -37,6 +37,7 @@ class Room:
         user_id = new_id()
         blob = msgspec.msgpack.encode(UserBlob(user_id.bytes, name, name.title(), ""))
         await self.house.redis.set(keys.user(user_id), blob)
+        await self.house.redis.set(keys.blocks(user_id), b"")
         return user_id
 
     async def send(self, *new: Event) -> None:
@@ -142,6 +143,7 @@ async def test_mentions_are_told_to_those_who_exist(house: Any, room: Room) -> N
     )
     assert made.status_code == 201, made.text
     mentioned, author = UUID(made.json()["id"]), await room.user("ada")
+    await house.redis.set(keys.blocks(mentioned), b"")
     await room.send(
         PostCreated(post_id=new_id(), author_id=author, mentioned_usernames=["mentioned_one", "nobody_at_all"])
     )

@@ -36,6 +36,7 @@ class Room:
         user_id = new_id()
         blob = msgspec.msgpack.encode(UserBlob(user_id.bytes, name, name.title(), ""))
         await self.house.redis.set(keys.user(user_id), blob)
+        await self.house.redis.set(keys.blocks(user_id), b"")
         return user_id
 
     async def image(self, owner: UUID) -> str:

@@ -54,6 +54,7 @@ async def test_registering_answers_the_new_user_and_never_the_password(
         "display_name": "Ada",
         "bio": "",
         "picture_url": None,
+        "private": False,
         "created_at": body["created_at"],
     }
     assert body["created_at"].endswith("Z")
@@ -116,8 +117,12 @@ async def test_users_read_and_change_their_own_profile(profile: httpx.AsyncClien
     assert (await profile.get("/v1/users/me", headers=person.headers)).json() == partly.json()
 
 
-async def test_others_are_found_by_id_and_by_name_in_any_case(profile: httpx.AsyncClient, join: Join) -> None:
+async def test_others_are_found_by_id_and_by_name_in_any_case(
+    house: House, profile: httpx.AsyncClient, join: Join
+) -> None:
     reader, other = await join(), await join("Some.Body")
+    for person in (reader, other):
+        await house.redis.set(keys.blocks(UUID(person.id)), b"")
     by_id = await profile.get(f"/v1/users/{other.id}", headers=reader.headers)
     assert by_id.json()["username"] == "some.body"
     by_name = await profile.get("/v1/users", params={"username": "SOME.body"}, headers=reader.headers)

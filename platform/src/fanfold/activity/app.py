@@ -12,6 +12,7 @@ from fanfold.activity.parents import Posts
 from fanfold.activity.routes import comments_router, internal_router, likes_router
 from fanfold.activity.service import ActivityService
 from fanfold.activity.settings import ActivitySettings
+from fanfold.kit.audience import Audience
 from fanfold.kit.idempotency import Idempotency
 from fanfold.kit.pagination import CursorCodec
 from fanfold.kit.streams import Consumer, of_events
@@ -31,8 +32,9 @@ async def build(runtime: Runtime[ActivitySettings]) -> ASGIApp:
     settings, database, valkey, peers = runtime.settings, runtime.database, runtime.valkey, runtime.peers
     counts = Counts(database, valkey, settings.counts_seconds)
     liked = Liked(database, valkey, settings)
-    service = ActivityService(database, Posts(valkey, peers), counts, liked)
     users = Users(valkey, peers, settings.media_base_url)
+    audience = Audience(valkey, peers, users)
+    service = ActivityService(database, Posts(valkey, peers, audience), audience, counts, liked)
     key = settings.secrets.read("cursor_key")
     runtime.relay_outbox(SCHEMA)
     handle = of_events(ActivityEvents(service).handle)

@@ -39,13 +39,14 @@ def likes_router(service: ActivityService, users: Users, cursors: CursorCodec) -
 
     @router.get("/likes", response_model=Page[Author])
     async def list_likes_of_post(
-        post_id: UUID, _: CurrentUser, limit: Limit = PAGE_LIMIT, cursor: CursorText = None
+        post_id: UUID, me: CurrentUser, limit: Limit = PAGE_LIMIT, cursor: CursorText = None
     ) -> Page[Author]:
         """Who likes a post, newest likes first."""
-        found = await service.likers(post_id, limit, cursors.decode(cursor))
+        found = await service.likers(me, post_id, limit, cursors.decode(cursor))
         page = found[:limit]
         authors = await users.authors(user_id for _, user_id in page)
-        items = [authors[user_id] for _, user_id in page if user_id in authors]
+        apart = await service.apart(me, authors)
+        items = [authors[user_id] for _, user_id in page if user_id in authors and user_id not in apart]
         return Page[Author](items=items, next_cursor=cursors.encode(page[-1][0]) if len(found) > limit else None)
 
     return router
@@ -68,14 +69,15 @@ def comments_router(service: ActivityService, users: Users, cursors: CursorCodec
         post_id: UUID, user_id: CurrentUser, limit: Limit = PAGE_LIMIT, cursor: CursorText = None
     ) -> Page[Comment]:
         """The comments under a post, newest first."""
-        found = await service.comments(post_id, limit, cursors.decode(cursor))
+        found = await service.comments(user_id, post_id, limit, cursors.decode(cursor))
         page = found[:limit]
         likes, liked = await service.comment_likes(user_id, [comment.id for comment in page])
         authors = await users.authors(comment.user_id for comment in page)
+        apart = await service.apart(user_id, authors)
         items = [
             _view(comment, authors[comment.user_id], likes[comment.id], liked=comment.id in liked)
             for comment in page
-            if comment.user_id in authors
+            if comment.user_id in authors and comment.user_id not in apart
         ]
         return Page[Comment](items=items, next_cursor=cursors.encode(page[-1].id) if len(found) > limit else None)
 

@@ -16,12 +16,13 @@ from fanfold.kit.errors import Forbidden, NotFound
 from fanfold.kit.outbox import Outbox
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
     from typing import Any
 
     from fanfold.activity.counts import Counts
     from fanfold.activity.liked import Liked as LikedPosts
     from fanfold.activity.parents import Posts
+    from fanfold.kit.audience import Audience
     from fanfold.kit.db import Database
 
 EXCERPT: Final = 100
@@ -33,9 +34,10 @@ BATCH: Final = 500
 class ActivityService:
     """Rows and their events first, then what readers see of them."""
 
-    def __init__(self, database: Database, posts: Posts, counts: Counts, liked: LikedPosts) -> None:
+    def __init__(self, database: Database, posts: Posts, audience: Audience, counts: Counts, liked: LikedPosts) -> None:
         self._database = database
         self._posts = posts
+        self._audience = audience
         self._counts = counts
         self._liked = liked
         self._outbox = Outbox(outbox)
@@ -47,7 +49,7 @@ class ActivityService:
         Raises:
             NotFound: No such post.
         """
-        owner_id = await self._posts.owner(post_id)
+        owner_id = await self._posts.seen_by(user_id, post_id)
         async with self._turn(user_id, post_id):
             added = await self._add_like(user_id, POST, post_id, owner_id, post_id)
             await self._liked.add(user_id, post_id)
@@ -71,9 +73,9 @@ class ActivityService:
         """
         async with self._database.reading() as session:
             comment = await repository.get_comment(session, comment_id)
-        if comment is None:
+        if comment is None or await self._audience.apart(user_id, (comment.user_id,)):
             raise _no_comment()
-        await self._posts.owner(comment.post_id)
+        await self._posts.seen_by(user_id, comment.post_id)
         await self._add_like(user_id, COMMENT, comment_id, comment.user_id, comment.post_id)
 
     async def unlike_comment(self, user_id: UUID, comment_id: UUID) -> None:
@@ -87,7 +89,7 @@ class ActivityService:
         Raises:
             NotFound: No such post.
         """
-        owner_id = await self._posts.owner(post_id)
+        owner_id = await self._posts.seen_by(user_id, post_id)
         comment = Comment(id=comment_id, post_id=post_id, user_id=user_id, text=text, created_at=_made_at(comment_id))
         async with self._database.transaction() as session:
             added = await repository.add_comment(session, comment)
@@ -123,23 +125,23 @@ class ActivityService:
         if removed:
             await self._counts.changed(comment.post_id, comments=-1)
 
-    async def likers(self, post_id: UUID, limit: int, before: UUID | None) -> list[tuple[UUID, UUID]]:
+    async def likers(self, viewer: UUID, post_id: UUID, limit: int, before: UUID | None) -> list[tuple[UUID, UUID]]:
         """(activity id, user id) of a post's newest likes below ``before``, one more than ``limit`` if there is.
 
         Raises:
             NotFound: No such post.
         """
-        await self._posts.owner(post_id)
+        await self._posts.seen_by(viewer, post_id)
         async with self._database.reading() as session:
             return await repository.likers(session, post_id, before or repository.NEWEST, limit + 1)
 
-    async def comments(self, post_id: UUID, limit: int, before: UUID | None) -> Sequence[Comment]:
+    async def comments(self, viewer: UUID, post_id: UUID, limit: int, before: UUID | None) -> Sequence[Comment]:
         """A post's newest comments below ``before``, one more than ``limit`` if there is.
 
         Raises:
             NotFound: No such post.
         """
-        await self._posts.owner(post_id)
+        await self._posts.seen_by(viewer, post_id)
         async with self._database.reading() as session:
             return await repository.comments(session, post_id, before or repository.NEWEST, limit + 1)
 
@@ -148,6 +150,10 @@ class ActivityService:
         async with self._database.reading() as session:
             likes = await repository.comment_likes(session, comment_ids)
             return likes, await repository.liked_among(session, user_id, COMMENT, comment_ids)
+
+    async def apart(self, viewer: UUID, others: Iterable[UUID]) -> set[UUID]:
+        """Those of others whose likes and comments ``viewer`` does not see, because one blocks the other."""
+        return await self._audience.apart(viewer, others)
 
     async def forget_post(self, post_id: UUID) -> None:
         """Delete what belongs to a deleted post. Safe to repeat."""

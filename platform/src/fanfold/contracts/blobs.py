@@ -49,12 +49,16 @@ class PostBlob(msgspec.Struct, frozen=True, array_like=True):
 
 
 class UserBlob(msgspec.Struct, frozen=True, array_like=True):
-    """A user beside a post or comment. `picture_path` is relative to the media base URL, or empty."""
+    """A user beside a post or comment. `picture_path` is relative to the media base URL, or empty.
+
+    `private`: only followers see their posts.
+    """
 
     id: bytes
     username: str
     display_name: str
     picture_path: str
+    private: bool = False
 
 
 class CountsBlob(msgspec.Struct, frozen=True, array_like=True):

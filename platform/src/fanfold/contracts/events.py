@@ -71,6 +71,33 @@ class Unfollowed(Event, frozen=True, kw_only=True):
     followee_id: UUID
 
 
+class FollowRequested(Event, frozen=True, kw_only=True):
+    """Somebody asked to follow a private account."""
+
+    topic: ClassVar[str] = "follows"
+    key_field: ClassVar[str] = "follower_id"
+    follower_id: UUID
+    followee_id: UUID
+
+
+class FollowApproved(Event, frozen=True, kw_only=True):
+    """A request to follow was granted; `Followed` was committed with it."""
+
+    topic: ClassVar[str] = "follows"
+    key_field: ClassVar[str] = "follower_id"
+    follower_id: UUID
+    followee_id: UUID
+
+
+class Blocked(Event, frozen=True, kw_only=True):
+    """`blocker_id` blocks `blocked_id`; the follows between them are gone."""
+
+    topic: ClassVar[str] = "follows"
+    key_field: ClassVar[str] = "blocker_id"
+    blocker_id: UUID
+    blocked_id: UUID
+
+
 class Liked(Event, frozen=True, kw_only=True):
     """`user_id` liked a post or a comment (`parent_type`) that `owner_id` wrote."""
 
@@ -123,8 +150,30 @@ class AccountDeleted(Event, frozen=True, kw_only=True):
     user_id: UUID
 
 
+class PrivacyChanged(Event, frozen=True, kw_only=True):
+    """From `changed_ms` (Unix time) on an account is private, or public."""
+
+    topic: ClassVar[str] = "accounts"
+    key_field: ClassVar[str] = "user_id"
+    user_id: UUID
+    private: bool
+    changed_ms: int
+
+
 AnyEvent = (
-    PostCreated | PostDeleted | Followed | Unfollowed | Liked | Commented | ImageStored | ImageReady | AccountDeleted
+    PostCreated
+    | PostDeleted
+    | Followed
+    | Unfollowed
+    | FollowRequested
+    | FollowApproved
+    | Blocked
+    | Liked
+    | Commented
+    | ImageStored
+    | ImageReady
+    | AccountDeleted
+    | PrivacyChanged
 )
 
 TOPICS: Final[tuple[str, ...]] = ("posts", "follows", "activity", "image-originals", "images", "accounts")

@@ -88,6 +88,13 @@ class Followees(msgspec.Struct, frozen=True):
     celebrities: bytes
 
 
+class FollowingQuery(msgspec.Struct, frozen=True):
+    """Whom of `others` (at most `MAX_BATCH`) `user_id` follows."""
+
+    user_id: bytes
+    others: list[bytes]
+
+
 class TimelinesQuery(msgspec.Struct, frozen=True):
     """The newest `limit` posts of all `author_ids` together, older than post id `before` (empty: from the newest)."""
 
@@ -143,6 +150,9 @@ USERS = Endpoint("profile", "/internal/users/batch", Ids, Blobs)
 USER_IDS = Endpoint("profile", "/internal/users/by-username", Usernames, UserIds)
 FOLLOWERS = Endpoint("follow", "/internal/followers", FollowersQuery, FollowersPage)
 FOLLOWEES = Endpoint("follow", "/internal/followees", FolloweesQuery, Followees)
+FOLLOWING = Endpoint("follow", "/internal/following", FollowingQuery, Ids)
+BLOCKS = Endpoint("follow", "/internal/blocks/batch", Ids, Blobs)
+"""Blobs as `keys.blocks` has them; every user asked for is answered."""
 POSTS = Endpoint("post", "/internal/posts/batch", Ids, Blobs)
 """Blobs are `PostBlob`."""
 TIMELINES = Endpoint("post", "/internal/timelines", TimelinesQuery, PostRefs)

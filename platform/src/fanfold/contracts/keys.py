@@ -83,6 +83,18 @@ def user(user_id: UUID) -> bytes:
     return USER + user_id.bytes
 
 
+BLOCKS: Final = b"blocks:"
+"""As `POST`: see `blocks`."""
+
+
+def blocks(user_id: UUID) -> bytes:
+    """String: concatenated 16-byte ids of those the user blocks (mostly none), written by the follow service.
+
+    Whether two users are apart is told by both their strings.
+    """
+    return BLOCKS + user_id.bytes
+
+
 def counts(post_id: UUID) -> bytes:
     """String: a `CountsBlob`, written by the activity service."""
     return COUNTS + post_id.bytes

@@ -70,6 +70,8 @@ class Fanout:
             case events.Followed() | events.Unfollowed():
                 # The follow service has told the feed service already, unless it died between commit and call.
                 await self._repository.invalidate(event.follower_id.bytes)
+            case events.Blocked():
+                await self._repository.invalidate(event.blocker_id.bytes + event.blocked_id.bytes)
             case events.AccountDeleted():
                 await self._repository.invalidate(event.user_id.bytes)
             case _:

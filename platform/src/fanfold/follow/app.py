@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fanfold.follow.blocks import Blocks
 from fanfold.follow.celebrities import Celebrities, FollowerTotals
 from fanfold.follow.events import AccountEvents
 from fanfold.follow.models import SCHEMA
-from fanfold.follow.routes import follows_router, graph_router, lists_router
+from fanfold.follow.requests import Requests
+from fanfold.follow.routes import blocks_router, follows_router, internal_router, lists_router, requests_router
 from fanfold.follow.service import Follows, Graph, Lists
 from fanfold.follow.settings import FollowSettings
-from fanfold.kit.pagination import CursorCodec
+from fanfold.kit.audience import Audience
 from fanfold.kit.streams import Consumer, of_events
 from fanfold.kit.users import Users
 from fanfold.kit.web import create_app
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from starlette.types import ASGIApp
 
     from fanfold.kit.runtime import Runtime
@@ -30,24 +34,32 @@ async def build(runtime: Runtime[FollowSettings]) -> ASGIApp:
     users = Users(runtime.valkey, runtime.peers, settings.media_base_url)
     celebrities = Celebrities(database, settings.celebrity_threshold)
     follows = Follows(database, users, runtime.peers, celebrities, settings)
-    cursor_key = settings.secrets.read("cursor_key")
-    lists = Lists(
-        database,
-        users,
-        followers=CursorCodec(cursor_key, "followers"),
-        following=CursorCodec(cursor_key, "following"),
-    )
+    requests = Requests(database, follows, celebrities)
+    blocks = Blocks(database, runtime.valkey, users, follows, settings.blocks_limit)
+    audience = Audience(runtime.valkey, runtime.peers, users)
+    lists = Lists(database, users, audience, settings.secrets.read("cursor_key"))
     graph = Graph(database, celebrities, FollowerTotals(database, settings.follower_total_seconds))
     runtime.relay_outbox(SCHEMA)
+
+    async def purge(user_id: UUID) -> None:
+        await follows.purge(user_id)
+        await blocks.purge(user_id)
+
     consumer = Consumer(
         runtime.redis,
         topic="accounts",
         group=GROUP,
         name=settings.instance,
-        handle=of_events(AccountEvents(follows.purge).handle),
+        handle=of_events(AccountEvents(purge, requests.approve_all).handle),
     )
     runtime.background("accounts", consumer.run)
     app = create_app("Fanfold follow", settings.version)
-    for router in (follows_router(follows), lists_router(lists), graph_router(graph)):
+    for router in (
+        follows_router(follows),
+        requests_router(requests, lists),
+        blocks_router(blocks, lists),
+        lists_router(lists),
+        internal_router(graph, blocks),
+    ):
         app.include_router(router)
     return app

@@ -37,6 +37,38 @@ class Follow(SQLModel, table=True):
     created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
 
 
+class FollowRequest(SQLModel, table=True):
+    """`follower_id` asks to follow the private account `followee_id`. Granted it becomes a `Follow`."""
+
+    __tablename__ = "follow_request"
+    __table_args__ = (
+        Index("follow_request_newest_idx", "followee_id", text("id DESC")),
+        {"schema": SCHEMA},
+    )
+
+    follower_id: UUID = Field(primary_key=True)
+    followee_id: UUID = Field(primary_key=True)
+    id: UUID
+    """UUIDv7: the order of lists, and which requests are older than a change of privacy."""
+    created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+
+
+class Block(SQLModel, table=True):
+    """`blocker_id` wants nothing to do with `blocked_id`: what one of them does the other does not see."""
+
+    __tablename__ = "block"
+    __table_args__ = (
+        Index("block_blocked_idx", "blocked_id"),
+        {"schema": SCHEMA},
+    )
+
+    blocker_id: UUID = Field(primary_key=True)
+    blocked_id: UUID = Field(primary_key=True)
+    id: UUID
+    """UUIDv7: the order of the list."""
+    created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+
+
 class Celebrity(SQLModel, table=True):
     """A user whose posts are pulled, not pushed. Derived from counts of `Follow`: see `fanfold.follow.celebrities`.
 

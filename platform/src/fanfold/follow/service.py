@@ -10,6 +10,9 @@ What makes an unfollow final (no feed read after its 204 shows the author):
    nothing and tells the feed service again. Nobody sending it again, the event does, later.
 
 A follow asks less: its 204 says that the row is there. A feed that was not told hears of it by the event.
+
+Of a private account a follow makes a request (`fanfold.follow.requests`). All that changes something between two users
+takes their lock first (`repository.lock_pair`), so that it meets a block, or an approval, entirely or not at all.
 """
 
 from __future__ import annotations
@@ -19,13 +22,14 @@ from uuid import UUID
 
 from fanfold.contracts import internal
 from fanfold.contracts.api import Author, Page
-from fanfold.contracts.events import Followed, Unfollowed
+from fanfold.contracts.events import Followed, FollowRequested, Unfollowed
 from fanfold.follow import repository
 from fanfold.follow.models import Follow, outbox
 from fanfold.kit.errors import Conflict, NotFound, Unavailable, Unprocessable
 from fanfold.kit.logging import get_logger
 from fanfold.kit.outbox import Outbox
-from fanfold.kit.web import read_id
+from fanfold.kit.pagination import CursorCodec
+from fanfold.kit.web import check_batch, read_id
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -34,8 +38,8 @@ if TYPE_CHECKING:
 
     from fanfold.follow.celebrities import Celebrities, FollowerTotals
     from fanfold.follow.settings import FollowSettings
+    from fanfold.kit.audience import Audience
     from fanfold.kit.db import Database
-    from fanfold.kit.pagination import CursorCodec
     from fanfold.kit.peers import Peers
     from fanfold.kit.users import Users
 
@@ -69,41 +73,76 @@ class Follows:
         self._limit = settings.following_limit
         self._outbox = Outbox(outbox)
 
-    async def follow(self, follower_id: UUID, followee_id: UUID) -> None:
-        """Make sure that one follows the other.
+    async def follow(self, follower_id: UUID, followee_id: UUID) -> bool:
+        """Make sure that one follows the other, or asks to; True if follows.
 
         Raises:
             Unprocessable: They are the same.
-            NotFound: There is no such followee.
-            Conflict: The follower follows as many as one may.
+            NotFound: There is no such followee, as far as the follower is told.
+            Conflict: The follower blocks the followee, or follows as many as one may.
         """
         if follower_id == followee_id:
             raise Unprocessable("You cannot follow yourself.", kind="follow-self")
-        if not await self._users.exists(followee_id):
-            raise NotFound("There is no such user to follow.")
+        while True:
+            private = await self._is_private(followee_id)
+            if not private or not await self._request(follower_id, followee_id):
+                await self.establish(follower_id, followee_id)
+                return True
+            # Made public between the look and the request, an account has approved those it knew of: this one itself.
+            if await self._is_private(followee_id):
+                return False
+
+    async def establish(self, follower_id: UUID, followee_id: UUID) -> None:
+        """Make a follow that nobody needs to be asked for; raises as `follow`."""
         async with self._database.transaction() as session:
-            added = await repository.add(session, follower_id, followee_id)
-            if added:
-                await self._check_limit(session, follower_id)
-                await self._outbox.add(session, Followed(follower_id=follower_id, followee_id=followee_id))
+            await repository.lock_pair(session, follower_id, followee_id)
+            await _check_blocks(session, follower_id, followee_id)
+            added = await self.add(session, follower_id, followee_id)
         if added:
             await self._celebrities.settle(followee_id)
-        change = internal.FollowChange(follower_id.bytes, followee_id.bytes)
+        await self.tell_feed(follower_id, followee_id)
+
+    async def add(self, session: AsyncSession, follower_id: UUID, followee_id: UUID) -> bool:
+        """Turn a request, if there is one, into a follow, in the caller's transaction; whether the follow is new.
+
+        Raises:
+            Conflict: The follower follows as many as one may.
+        """
+        await repository.remove_request(session, follower_id, followee_id)
+        added = await repository.add(session, follower_id, followee_id)
+        if added:
+            await self._check_limit(session, follower_id)
+            await self._outbox.add(session, Followed(follower_id=follower_id, followee_id=followee_id))
+        return added
+
+    async def tell_feed(self, follower_id: UUID, followee_id: UUID) -> None:
+        """Tell the feed service of a new follow; if it does not answer, the event does."""
         try:
-            await self._peers.call(internal.FEED_FOLLOW, change)
+            await self._peers.call(internal.FEED_FOLLOW, internal.FollowChange(follower_id.bytes, followee_id.bytes))
         except Unavailable as error:
             log.warning("feed_not_told_of_follow", error=error.detail)
 
     async def unfollow(self, follower_id: UUID, followee_id: UUID) -> None:
-        """Make sure that one does not follow the other, and that no later feed read shows it.
+        """Make sure that one neither follows the other nor asks to, and that no later feed read shows it.
 
         Raises:
             Unavailable: The follow is gone, but the feed service did not confirm: to be sent again.
         """
         async with self._database.transaction() as session:
-            removed = await repository.remove(session, follower_id, followee_id)
-            if removed:
-                await self._outbox.add(session, Unfollowed(follower_id=follower_id, followee_id=followee_id))
+            await repository.lock_pair(session, follower_id, followee_id)
+            removed = await self.remove(session, follower_id, followee_id)
+        await self.end(follower_id, followee_id, removed=removed)
+
+    async def remove(self, session: AsyncSession, follower_id: UUID, followee_id: UUID) -> bool:
+        """Delete follow and request in the caller's transaction; whether there was a follow. `end` comes after it."""
+        await repository.remove_request(session, follower_id, followee_id)
+        removed = await repository.remove(session, follower_id, followee_id)
+        if removed:
+            await self._outbox.add(session, Unfollowed(follower_id=follower_id, followee_id=followee_id))
+        return removed
+
+    async def end(self, follower_id: UUID, followee_id: UUID, *, removed: bool) -> None:
+        """What must happen after the commit of `remove`, and before an answer; raises as `unfollow`."""
         if removed:
             await self._celebrities.settle(followee_id)
         change = internal.FollowChange(follower_id.bytes, followee_id.bytes)
@@ -111,7 +150,7 @@ class Follows:
             await self._peers.call(internal.FEED_UNFOLLOW, change)
         except Unavailable as error:
             raise Unavailable(
-                "You follow them no more, but your feed may show their posts a little longer: send this again.",
+                "The follow is gone, but a feed may show its posts a little longer: send this again.",
                 kind="unfollow-unconfirmed",
             ) from error
 
@@ -132,40 +171,100 @@ class Follows:
             async with self._database.transaction() as session:
                 deleted = await repository.delete_some(session, user_id, PURGE_BATCH)
 
+    async def _is_private(self, user_id: UUID) -> bool:
+        blob = (await self._users.blobs((user_id,))).get(user_id)
+        if blob is None:
+            raise _nobody()
+        return blob.private
+
+    async def _request(self, follower_id: UUID, followee_id: UUID) -> bool:
+        """Make sure that one asks to follow the other; False if they follow already."""
+        async with self._database.transaction() as session:
+            await repository.lock_pair(session, follower_id, followee_id)
+            await _check_blocks(session, follower_id, followee_id)
+            if await repository.get(session, follower_id, followee_id) is not None:
+                return False
+            if await repository.add_request(session, follower_id, followee_id):
+                await self._check_limit(session, follower_id)
+                await self._outbox.add(session, FollowRequested(follower_id=follower_id, followee_id=followee_id))
+        return True
+
     async def _check_limit(self, session: AsyncSession, follower_id: UUID) -> None:
         if await repository.count_following(session, follower_id) > self._limit:
             raise Conflict(f"You follow {self._limit} people, the most there may be; unfollow somebody first.")
 
 
+async def _check_blocks(session: AsyncSession, follower_id: UUID, followee_id: UUID) -> None:
+    blockers = await repository.blockers(session, follower_id, followee_id)
+    if followee_id in blockers:
+        raise _nobody()
+    if blockers:
+        raise Conflict("You block this user: end the block first.", kind="user-blocked")
+
+
+def _nobody() -> NotFound:
+    return NotFound("There is no such user to follow.", kind="user-not-found")
+
+
 class Lists:
-    """Pages of followers and followees, newest first.
+    """Pages of followers, followees, requests and blocks, newest first.
 
     Args:
         database: Where follows are.
         users: How they look.
-        cursors: Of both kinds of list.
+        audience: Who may see them.
+        cursor_key: Each list has cursors of its own.
     """
 
-    def __init__(self, database: Database, users: Users, *, followers: CursorCodec, following: CursorCodec) -> None:
+    def __init__(self, database: Database, users: Users, audience: Audience, cursor_key: str) -> None:
         self._database = database
         self._users = users
-        self._followers = followers
-        self._following = following
+        self._audience = audience
+        self._followers = CursorCodec(cursor_key, "followers")
+        self._following = CursorCodec(cursor_key, "following")
+        self._requests = CursorCodec(cursor_key, "follow-requests")
+        self._sent = CursorCodec(cursor_key, "sent-follow-requests")
+        self._blocks = CursorCodec(cursor_key, "blocks")
 
-    async def followers(self, user_id: UUID, cursor: str | None, limit: int) -> Page[Author]:
-        """Who follows a user; NotFound if there is no such user."""
-        return await self._page(repository.newest_followers, self._followers, user_id, cursor, limit)
+    async def followers(self, viewer: UUID, user_id: UUID, cursor: str | None, limit: int) -> Page[Author]:
+        """Who follows a user.
 
-    async def following(self, user_id: UUID, cursor: str | None, limit: int) -> Page[Author]:
-        """Whom a user follows; NotFound if there is no such user."""
-        return await self._page(repository.newest_followees, self._following, user_id, cursor, limit)
+        Raises:
+            NotFound, Forbidden: As `Audience.check`.
+        """
+        return await self._open_page(repository.newest_followers, self._followers, (viewer, user_id), cursor, limit)
+
+    async def following(self, viewer: UUID, user_id: UUID, cursor: str | None, limit: int) -> Page[Author]:
+        """Whom a user follows; raises as `followers`."""
+        return await self._open_page(repository.newest_followees, self._following, (viewer, user_id), cursor, limit)
+
+    async def requests(self, user_id: UUID, cursor: str | None, limit: int) -> Page[Author]:
+        """Who asks to follow a user."""
+        return await self._page(repository.newest_requests, self._requests, user_id, cursor, limit)
+
+    async def sent_requests(self, user_id: UUID, cursor: str | None, limit: int) -> Page[Author]:
+        """Whom a user asks to follow."""
+        return await self._page(repository.newest_sent_requests, self._sent, user_id, cursor, limit)
+
+    async def blocks(self, user_id: UUID, cursor: str | None, limit: int) -> Page[Author]:
+        """Whom a user blocks."""
+        return await self._page(repository.newest_blocks, self._blocks, user_id, cursor, limit)
+
+    async def _open_page(
+        self, newest: Newest, codec: CursorCodec, who: tuple[UUID, UUID], cursor: str | None, limit: int
+    ) -> Page[Author]:
+        """A page of another's list, without those who are apart from the viewer. ``who``: viewer, and whose list."""
+        viewer, user_id = who
+        codec.decode(cursor)
+        await self._audience.check(viewer, user_id)
+        page = await self._page(newest, codec, user_id, cursor, limit)
+        apart = await self._audience.apart(viewer, [item.id for item in page.items])
+        return Page(items=[item for item in page.items if item.id not in apart], next_cursor=page.next_cursor)
 
     async def _page(
         self, newest: Newest, codec: CursorCodec, user_id: UUID, cursor: str | None, limit: int
     ) -> Page[Author]:
         before = codec.decode(cursor)
-        if not await self._users.exists(user_id):
-            raise NotFound("There is no such user.")
         async with self._database.reading() as session:
             rows = await newest(session, user_id, before, limit + 1)
         shown = rows[:limit]
@@ -208,3 +307,11 @@ class Graph:
         async with self._database.reading() as session:
             pushed, celebrities = await repository.followees(session, read_id(query.user_id))
         return internal.Followees(pushed, celebrities)
+
+    async def following(self, query: internal.FollowingQuery) -> internal.Ids:
+        """Whom of some others a user follows."""
+        check_batch(len(query.others))
+        others = [read_id(other) for other in query.others]
+        async with self._database.reading() as session:
+            found = await repository.following_among(session, read_id(query.user_id), others)
+        return internal.Ids([user_id.bytes for user_id in found])

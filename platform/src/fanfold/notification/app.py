@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fanfold.kit.audience import Audience
 from fanfold.kit.fanin import FanIn
 from fanfold.kit.pagination import CursorCodec
 from fanfold.kit.users import Users
@@ -28,7 +29,8 @@ async def build(runtime: Runtime[NotificationSettings]) -> ASGIApp:
     cursors = CursorCodec(settings.secrets.read("cursor_key"), "notifications")
     fan_in = FanIn(settings.secrets.read("valkey_url"))
     runtime.background("fan-in", fan_in.run)
-    inbox = Inbox(runtime.database, users, cursors, fan_in)
+    audience = Audience(runtime.valkey, runtime.peers, users)
+    inbox = Inbox(runtime.database, users, audience, cursors, fan_in)
     app = create_app("Fanfold notification", settings.version)
     app.include_router(notifications_router(inbox, Pushes(runtime.valkey, settings), settings))
     return app

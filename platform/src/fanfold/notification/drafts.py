@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from fanfold.contracts.events import Commented, Followed, Liked, PostCreated
+from fanfold.contracts.events import Commented, FollowApproved, Followed, FollowRequested, Liked, PostCreated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,6 +38,10 @@ def draft(event: AnyEvent) -> Draft | None:
             found = Draft(event.owner_id, "comment", event.user_id, event.comment_id, event.post_id, event.comment_id)
         case Followed():
             found = Draft(event.followee_id, "follow", event.follower_id, event.follower_id)
+        case FollowRequested():
+            found = Draft(event.followee_id, "follow_request", event.follower_id, event.follower_id)
+        case FollowApproved():
+            found = Draft(event.follower_id, "follow_approved", event.followee_id, event.followee_id)
         case _:
             return None
     return found if found.user_id != found.actor_id else None

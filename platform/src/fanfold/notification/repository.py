@@ -136,6 +136,14 @@ async def forget_post(session: AsyncSession, post_id: UUID) -> None:
     await connection.execute(delete(_notification).where(_notification.c.post_id == post_id))
 
 
+async def forget_pair(session: AsyncSession, one: UUID, other: UUID) -> None:
+    """Remove what was told to either of two of the other."""
+    columns = _notification.c
+    connection = await session.connection()
+    for user_id, actor_id in ((one, other), (other, one)):
+        await connection.execute(delete(_notification).where(columns.user_id == user_id, columns.actor_id == actor_id))
+
+
 async def forget_user(session: AsyncSession, user_id: UUID) -> None:
     """Remove what was told to a user and of a user."""
     connection = await session.connection()

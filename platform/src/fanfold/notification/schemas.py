@@ -8,13 +8,14 @@ from uuid import UUID
 
 from fanfold.contracts.api import Author, Model
 
-Kind = Literal["like", "comment", "follow", "mention"]
+Kind = Literal["like", "comment", "follow", "follow_request", "follow_approved", "mention"]
 
 
 class Notification(Model):
     """Somebody did something that concerns you. The same JSON arrives on the WebSocket.
 
-    `post_id` is null for a follow; `comment_id` names the new comment, or the comment that was liked.
+    `post_id` is null for a follow, a request to follow and its approval; `comment_id` names the new comment, or the
+    comment that was liked.
     """
 
     id: UUID

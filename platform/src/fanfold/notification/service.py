@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from fanfold.kit.audience import Audience
     from fanfold.kit.db import Database, Row
     from fanfold.kit.fanin import FanIn
     from fanfold.kit.pagination import CursorCodec
@@ -48,9 +49,12 @@ class Inbox:
         fan_in: Hears users' channels, for long polls.
     """
 
-    def __init__(self, database: Database, users: Users, cursors: CursorCodec, fan_in: FanIn) -> None:
+    def __init__(
+        self, database: Database, users: Users, audience: Audience, cursors: CursorCodec, fan_in: FanIn
+    ) -> None:
         self._database = database
         self._users = users
+        self._audience = audience
         self._cursors = cursors
         self._fan_in = fan_in
 
@@ -75,7 +79,10 @@ class Inbox:
             unread = await repository.unread(session, asked.user_id, up_to)
         shown = rows[: asked.limit]
         following = self._cursors.encode(shown[-1].id) if len(rows) > asked.limit else None
-        return NotificationPage(items=await show(self._users, shown, up_to), next_cursor=following, unread=unread)
+        # Blocks take out what was told before them; what was being told meanwhile is left out here.
+        apart = await self._audience.apart(asked.user_id, [row.actor_id for row in shown])
+        items = await show(self._users, [row for row in shown if row.actor_id not in apart], up_to)
+        return NotificationPage(items=items, next_cursor=following, unread=unread)
 
     async def wait(self, user_id: UUID, seen: State, seconds: float) -> None:
         """Until the user's state is no longer ``seen``, or ``seconds`` have passed."""
@@ -122,9 +129,10 @@ class _Ear:
 class Notifier:
     """The writing side: rows for those an event concerns, then a push to who is there."""
 
-    def __init__(self, database: Database, users: Users, peers: Peers, pushes: Pushes) -> None:
+    def __init__(self, database: Database, users: Users, audience: Audience, peers: Peers, pushes: Pushes) -> None:
         self._database = database
         self._users = users
+        self._audience = audience
         self._peers = peers
         self._pushes = pushes
 
@@ -137,6 +145,9 @@ class Notifier:
             case events.PostDeleted():
                 async with self._database.transaction() as session:
                     await repository.forget_post(session, event.post_id)
+            case events.Blocked():
+                async with self._database.transaction() as session:
+                    await repository.forget_pair(session, event.blocker_id, event.blocked_id)
             case events.AccountDeleted():
                 async with self._database.transaction() as session:
                     await repository.forget_user(session, event.user_id)
@@ -150,12 +161,20 @@ class Notifier:
         return [UUID(bytes=user_id) for user_id in answer.ids.values()]
 
     async def _tell(self, told: Draft) -> None:
+        if not await self._may_know(told):
+            return
         async with self._database.transaction() as session:
             row = await repository.add(session, told, datetime.now(UTC))
         if row.created_at < datetime.now(UTC) - REPEAT:
             return  # liked, unliked and liked again: told once
         for shown in await show(self._users, [row], repository.NONE):
             await self._pushes.push(told.user_id, shown.model_dump_json().encode())
+
+    async def _may_know(self, told: Draft) -> bool:
+        """Not of somebody a block is between, nor of a post that its reader may not open."""
+        if told.kind == "mention":
+            return await self._audience.admits(told.user_id, told.actor_id)
+        return not await self._audience.apart(told.user_id, (told.actor_id,))
 
 
 async def show(users: Users, rows: Sequence[Row[Any]], up_to: UUID) -> list[Notification]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from fanfold.contracts.events import GROUPS
+from fanfold.kit.audience import Audience
 from fanfold.kit.housekeeping import BacklogGauge
 from fanfold.kit.streams import Consumer, of_events
 from fanfold.kit.users import Users
@@ -24,7 +25,8 @@ async def build(runtime: Runtime[NotificationSettings]) -> None:
     """One consumer a topic."""
     settings = runtime.settings
     users = Users(runtime.valkey, runtime.peers, settings.media_base_url)
-    notifier = Notifier(runtime.database, users, runtime.peers, Pushes(runtime.valkey, settings))
+    audience = Audience(runtime.valkey, runtime.peers, users)
+    notifier = Notifier(runtime.database, users, audience, runtime.peers, Pushes(runtime.valkey, settings))
     handle = of_events(notifier.handle)
     for topic in TOPICS:
         consumer = Consumer(runtime.redis, topic=topic, group=GROUP, name=settings.instance, handle=handle)

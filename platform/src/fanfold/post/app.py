@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fanfold.kit.audience import Audience
 from fanfold.kit.hydrate import Hydrator
 from fanfold.kit.idempotency import Idempotency
 from fanfold.kit.pagination import CursorCodec
@@ -32,7 +33,8 @@ async def build(runtime: Runtime[PostSettings]) -> ASGIApp:
     timelines = Timelines(runtime.database, valkey, settings)
     service = PostService(runtime.database, PostCache(valkey, settings.post_blob_seconds), timelines, peers)
     hydrator = Hydrator(valkey, peers, settings.media_base_url, posts=service.blobs)
-    answers = Answers(hydrator, Users(valkey, peers, settings.media_base_url), settings.media_base_url)
+    users = Users(valkey, peers, settings.media_base_url)
+    answers = Answers(hydrator, users, Audience(valkey, peers, users), settings.media_base_url)
     key = settings.secrets.read("cursor_key")
     runtime.relay_outbox(SCHEMA)
     handle = of_events(PostEvents(service).handle)

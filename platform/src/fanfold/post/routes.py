@@ -17,6 +17,9 @@ from fanfold.post.captions import MAX_TAG, normalize_tag
 from fanfold.post.schemas import CaptionChange, NewPost
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fanfold.kit.audience import Audience
     from fanfold.kit.hydrate import Hydrator
     from fanfold.kit.pagination import CursorCodec
     from fanfold.kit.users import Users
@@ -27,23 +30,33 @@ _ID = 16
 
 
 class Answers:
-    """Posts as JSON, hydrated for who reads them."""
+    """Posts as JSON, hydrated for who reads them, and shown only to whom their authors' accounts are open."""
 
-    def __init__(self, hydrator: Hydrator, users: Users, media_base_url: str) -> None:
+    def __init__(self, hydrator: Hydrator, users: Users, audience: Audience, media_base_url: str) -> None:
         self._hydrator = hydrator
         self.users = users
+        self.audience = audience
         self.media_base_url = media_base_url
 
     async def post(self, member: bytes, viewer: UUID) -> Response:
-        """One post; 404 when it was deleted meanwhile."""
-        posts = (await self._hydrator.hydrate([member], viewer)).posts
+        """One post; 404 when it was deleted meanwhile, or its author's account is closed to the viewer."""
+        shown = [member] if await self.audience.admits(viewer, _author(member)) else []
+        posts = (await self._hydrator.hydrate(shown, viewer)).posts
         if not posts:
             raise NotFound("There is no such post.", kind="post-not-found")
         return _json(posts[0])
 
-    async def page(self, window: Window, viewer: UUID, cursors: CursorCodec) -> Response:
+    async def mixed_page(self, window: Window, viewer: UUID, cursors: CursorCodec) -> Response:
+        """A page of posts of many authors: those are left out whose accounts are closed to the viewer."""
+        admitted = await self.audience.admitted(viewer, {_author(member) for member in window.members})
+        shown = [member for member in window.members if _author(member) in admitted]
+        return await self.page(window, viewer, cursors, shown)
+
+    async def page(
+        self, window: Window, viewer: UUID, cursors: CursorCodec, shown: Sequence[bytes] | None = None
+    ) -> Response:
         """A page of posts; its cursor is that of the last reference, shown or not."""
-        posts = (await self._hydrator.hydrate(window.members, viewer)).posts
+        posts = (await self._hydrator.hydrate(window.members if shown is None else shown, viewer)).posts
         cursor = cursors.encode(UUID(bytes=window.members[-1][:_ID])) if window.more else None
         return _json(encode_page(posts, cursor))
 
@@ -91,9 +104,9 @@ def lists_router(timelines: Timelines, answers: Answers, by_author: CursorCodec,
         author_id: UUID, user_id: CurrentUser, limit: Limit = PAGE_LIMIT, cursor: CursorText = None
     ) -> Response:
         """A user's posts, newest first."""
-        window = await timelines.page(author_id, limit, by_author.decode(cursor))
-        if not window.members and not await answers.users.exists(author_id):
-            raise NotFound("There is no such user.", kind="user-not-found")
+        before = by_author.decode(cursor)
+        await answers.audience.check(user_id, author_id)
+        window = await timelines.page(author_id, limit, before)
         return await answers.page(window, user_id, by_author)
 
     @router.get("/tags/{tag}/posts", response_model=Page[Post])
@@ -107,7 +120,7 @@ def lists_router(timelines: Timelines, answers: Answers, by_author: CursorCodec,
         if "\0" in tag:
             raise Unprocessable("A tag has letters, digits and underscores.")
         window = await timelines.tagged(normalize_tag(tag), limit, by_tag.decode(cursor))
-        return await answers.page(window, user_id, by_tag)
+        return await answers.mixed_page(window, user_id, by_tag)
 
     return router
 
@@ -130,6 +143,10 @@ def internal_router(service: PostService, timelines: Timelines) -> APIRouter:
     internal_route(router, internal.POSTS, batch)
     internal_route(router, internal.TIMELINES, newest)
     return router
+
+
+def _author(member: bytes) -> UUID:
+    return UUID(bytes=member[_ID:])
 
 
 def _json(body: bytes, status: int = 200) -> Response:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fanfold.kit.audience import Audience
 from fanfold.kit.streams import Consumer, of_events
+from fanfold.kit.users import Users
 from fanfold.kit.web import create_app
 from fanfold.profile.directory import Directory
 from fanfold.profile.events import ImageEvents
@@ -47,6 +49,8 @@ async def build(runtime: Runtime[ProfileSettings]) -> ASGIApp:
         pictures=Pictures(runtime.peers),
     )
     accounts, sessions = Accounts(parts), Sessions(parts)
+    users = Users(runtime.valkey, runtime.peers, settings.media_base_url)
+    audience = Audience(runtime.valkey, runtime.peers, users)
     runtime.on_close(parts.hasher.close)
     runtime.relay_outbox(SCHEMA)
     runtime.background("revocations", parts.revocations.run)
@@ -61,7 +65,7 @@ async def build(runtime: Runtime[ProfileSettings]) -> ASGIApp:
     app = create_app("Fanfold profile", settings.version)
     for router in (
         accounts_router(accounts, settings.media_base_url),
-        users_router(accounts, settings.media_base_url),
+        users_router(accounts, audience, settings.media_base_url),
         sessions_router(sessions),
     ):
         app.include_router(router)

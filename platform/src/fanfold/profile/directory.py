@@ -30,6 +30,7 @@ def pack(user: User) -> bytes:
             username=user.username,
             display_name=user.display_name,
             picture_path=user.picture_path,
+            private=user.private,
         )
     )
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Column, DateTime, ForeignKey, Index, LargeBinary, UniqueConstraint, Uuid, text
+from sqlalchemy import Column, DateTime, ForeignKey, Index, LargeBinary, UniqueConstraint, Uuid, false, text
 from sqlmodel import Field, SQLModel
 
 from fanfold.kit.outbox import outbox_table
@@ -39,6 +39,8 @@ class User(SQLModel, table=True):
     """The image service's id."""
     picture_path: str = ""
     """Relative to the media base URL; empty while there is none, or while its variants are being made."""
+    private: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
+    """Only followers see posts, and who follows and is followed."""
     created_at: datetime = Field(sa_column=_moment())
 
 

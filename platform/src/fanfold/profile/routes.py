@@ -10,11 +10,14 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from fanfold.contracts import internal
 from fanfold.contracts.api import Page
+from fanfold.kit.audience import Standing
+from fanfold.kit.errors import NotFound
 from fanfold.kit.users import media_url
 from fanfold.kit.web import CurrentSession, CurrentUser, check_batch, internal_route, read_id
 from fanfold.profile import schemas
 
 if TYPE_CHECKING:
+    from fanfold.kit.audience import Audience
     from fanfold.profile import models
     from fanfold.profile.service import Accounts, Issued, Sessions
 
@@ -39,6 +42,7 @@ def _user(user: models.User, media_base_url: str) -> schemas.User:
         display_name=user.display_name,
         bio=user.bio,
         picture_url=media_url(media_base_url, user.picture_path) if user.picture_path else None,
+        private=user.private,
         created_at=user.created_at,
     )
 
@@ -69,9 +73,8 @@ def accounts_router(accounts: Accounts, media_base_url: str) -> APIRouter:
 
     @router.patch("/v1/users/me")
     async def change_me(user_id: CurrentUser, change: schemas.ProfileChange) -> schemas.User:
-        """Change your display name or bio."""
-        user = await accounts.change(user_id, display_name=change.display_name, bio=change.bio)
-        return _user(user, media_base_url)
+        """Change your display name or bio, or who sees what you post."""
+        return _user(await accounts.change(user_id, change.model_dump(exclude_none=True)), media_base_url)
 
     @router.delete("/v1/users/me", status_code=204)
     async def delete_me(user_id: CurrentUser, farewell: schemas.Farewell, address: ClientAddress) -> None:
@@ -107,21 +110,27 @@ def accounts_router(accounts: Accounts, media_base_url: str) -> APIRouter:
     return router
 
 
-def users_router(accounts: Accounts, media_base_url: str) -> APIRouter:
+def users_router(accounts: Accounts, audience: Audience, media_base_url: str) -> APIRouter:
     """Other users, for people and for services."""
     router = APIRouter(tags=["profile"])
 
     @router.get("/v1/users")
     async def find_users(
-        _: CurrentUser, username: Annotated[str, Query(min_length=1, max_length=100, description="The whole name.")]
+        me: CurrentUser, username: Annotated[str, Query(min_length=1, max_length=100, description="The whole name.")]
     ) -> Page[schemas.User]:
         """The user of this name, if there is one: a page of one or none."""
-        return Page(items=[_user(user, media_base_url) for user in await accounts.named([username])])
+        found = await accounts.named([username])
+        standings = await audience.standings(me, [user.id for user in found])
+        shown = [user for user in found if standings[user.id] is not Standing.ABSENT]
+        return Page(items=[_user(user, media_base_url) for user in shown])
 
     @router.get("/v1/users/{user_id}")
-    async def get_user(_: CurrentUser, user_id: UUID) -> schemas.User:
-        """One user."""
-        return _user(await accounts.get(user_id), media_base_url)
+    async def get_user(me: CurrentUser, user_id: UUID) -> schemas.User:
+        """One user. Those who block you are not there."""
+        user = await accounts.get(user_id)
+        if (await audience.standings(me, (user_id,)))[user_id] is Standing.ABSENT:
+            raise NotFound("There is no such user.", kind="user-not-found")
+        return _user(user, media_base_url)
 
     async def batch(asked: internal.Ids) -> internal.Blobs:
         check_batch(len(asked.ids))

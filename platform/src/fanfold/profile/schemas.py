@@ -72,13 +72,14 @@ GivenName = Annotated[str, Field(min_length=1, max_length=100)]
 
 
 class User(Model):
-    """A user. `bio` may be empty, `picture_url` null."""
+    """A user. `bio` may be empty, `picture_url` null. `private`: only followers see what they post."""
 
     id: UUID
     username: str
     display_name: str
     bio: str
     picture_url: str | None
+    private: bool
     created_at: datetime
 
 
@@ -91,10 +92,15 @@ class NewAccount(Model):
 
 
 class ProfileChange(Model):
-    """What is left out, or null, stays as it is."""
+    """What is left out, or null, stays as it is.
+
+    `private`: only those you let follow you see your posts. Who follows you already stays. When an account becomes
+    public, all requests to follow it are granted.
+    """
 
     display_name: DisplayName | None = None
     bio: Bio | None = None
+    private: bool | None = None
 
 
 class PictureChoice(Model):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from fanfold.contracts.events import AccountDeleted
+from fanfold.contracts.events import AccountDeleted, PrivacyChanged
 from fanfold.contracts.ids import new_id
 from fanfold.kit.db import IntegrityError, SQLAlchemyError
 from fanfold.kit.errors import Conflict, Forbidden, NotFound, Unauthorized
@@ -20,7 +20,7 @@ from fanfold.profile.throttle import Attempt
 from fanfold.profile.tokens import RefreshToken
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Sequence
+    from collections.abc import AsyncIterator, Collection, Mapping, Sequence
     from uuid import UUID
 
     from sqlmodel.ext.asyncio.session import AsyncSession
@@ -105,13 +105,16 @@ class Accounts:
             users = await repository.get_users(session, user_ids)
         return await self._parts.directory.refill(users)
 
-    async def change(self, user_id: UUID, *, display_name: str | None, bio: str | None) -> User:
-        """Change what is not None; NotFound if there is no such user."""
-        async with self._changing(user_id) as user:
-            if display_name is not None:
-                user.display_name = display_name
-            if bio is not None:
-                user.bio = bio
+    async def change(self, user_id: UUID, values: Mapping[str, str | bool]) -> User:
+        """Change these fields; NotFound if there is no such user."""
+        async with self._changing(user_id) as (session, user):
+            was_private = user.private
+            for field, value in values.items():
+                setattr(user, field, value)
+            if user.private != was_private:
+                changed_ms = int(time.time() * 1000)
+                event = PrivacyChanged(user_id=user_id, private=user.private, changed_ms=changed_ms)
+                await self._outbox.add(session, event)
         return user
 
     async def set_picture(self, user_id: UUID, image_id: UUID) -> User:
@@ -122,7 +125,7 @@ class Accounts:
             Unavailable: The image service does not answer.
         """
         path = await self._parts.pictures.claim(user_id, image_id)
-        async with self._changing(user_id) as user:
+        async with self._changing(user_id) as (_, user):
             user.picture_id, user.picture_path = image_id, path
         # Ready between the claim and our commit: then its event found nothing to complete.
         return user if path else await self.complete_picture(user_id, image_id) or user
@@ -134,14 +137,14 @@ class Accounts:
         if known is None or known.picture_id != image_id or known.picture_path:
             return None
         path = await self._parts.pictures.path(image_id)
-        async with self._changing(user_id) as user:
+        async with self._changing(user_id) as (_, user):
             if user.picture_id == image_id:
                 user.picture_path = path
         return user
 
     async def remove_picture(self, user_id: UUID) -> None:
         """Show none; done as well if there was none."""
-        async with self._changing(user_id) as user:
+        async with self._changing(user_id) as (_, user):
             user.picture_id, user.picture_path = None, ""
 
     async def sessions(self, user_id: UUID) -> Sequence[Session]:
@@ -185,10 +188,10 @@ class Accounts:
             raise
 
     @asynccontextmanager
-    async def _changing(self, user_id: UUID) -> AsyncIterator[User]:
+    async def _changing(self, user_id: UUID) -> AsyncIterator[tuple[AsyncSession, User]]:
         """The user's row, locked; what the block changes is committed and put into the directory."""
         async with self._locked(user_id) as (session, user):
-            yield user
+            yield session, user
             await session.flush()
             await self._parts.directory.put(user)
 
