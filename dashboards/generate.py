@@ -9,16 +9,18 @@ from typing import Final
 
 import yaml
 
-from dashboards.definitions import ALERTS, OVERVIEW, Alert
-from dashboards.grafana import dashboard
+from dashboards.alerts import ALERTS, RECORDS, Alert
+from dashboards.boards import BOARDS
+from dashboards.grafana import RUNBOOKS, dashboard
 
 FOLDER: Final = Path(__file__).resolve().parent
-RUNBOOKS: Final = "https://fanfold.dev/docs/runbooks/"
+CHART: Final = FOLDER.parent / "charts" / "fanfold" / "files"
 
 
 def rules() -> dict[str, object]:
-    """Prometheus' rule file."""
-    return {"groups": [{"name": "fanfold", "rules": [_rule(alert) for alert in ALERTS]}]}
+    """Prometheus' rule file. One group: its rules are evaluated in order, what is recorded before what alarms on it."""
+    records: list[dict[str, object]] = [{"record": name, "expr": expression} for name, expression in RECORDS.items()]
+    return {"groups": [{"name": "fanfold", "rules": [*records, *(_rule(alert) for alert in ALERTS)]}]}
 
 
 def _rule(alert: Alert) -> dict[str, object]:
@@ -26,18 +28,16 @@ def _rule(alert: Alert) -> dict[str, object]:
         "alert": alert.name,
         "expr": alert.expr,
         "for": alert.hold,
-        "labels": {"severity": alert.severity},
+        "labels": {"severity": alert.severity, **dict(alert.labels)},
         "annotations": {"summary": alert.summary, "runbook_url": f"{RUNBOOKS}{alert.name}.md"},
     }
 
 
 def files() -> dict[Path, str]:
-    """Every generated file with its text."""
-    overview = dashboard("fanfold-overview", "Fanfold / Overview", OVERVIEW)
-    return {
-        FOLDER / "grafana" / "overview.json": json.dumps(overview, indent=1) + "\n",
-        FOLDER / "prometheus" / "rules.yaml": yaml.safe_dump(rules(), sort_keys=False, width=1_000),
-    }
+    """Every generated file with its text. The chart has a copy, for a chart is packed without its neighbours."""
+    made = {f"grafana/{board.name}.json": json.dumps(dashboard(board), indent=1) + "\n" for board in BOARDS}
+    made["prometheus/rules.yaml"] = yaml.safe_dump(rules(), sort_keys=False, width=1_000)
+    return {place / name: text for place in (FOLDER, CHART) for name, text in made.items()}
 
 
 def main(arguments: list[str]) -> int:
@@ -48,6 +48,7 @@ def main(arguments: list[str]) -> int:
             print(f"not current: {path.name}; run `make dashboards`", file=sys.stderr)  # noqa: T201 - its answer
         return 1 if stale else 0
     for path, text in files().items():
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return 0
 

@@ -52,8 +52,8 @@ def _helm() -> None:
     command("install-helm", [ROOT / "tools" / "install-helm.sh"], seconds=900)
 
 
-def _promtool() -> None:
-    command("install-promtool", [ROOT / "tools" / "install-promtool.sh"], seconds=300)
+def _prometheus() -> None:
+    command("install-prometheus", [ROOT / "tools" / "install-prometheus.sh"], seconds=300)
 
 
 def _go() -> None:
@@ -62,7 +62,7 @@ def _go() -> None:
 
 LINT: tuple[Stage, ...] = (("lint", _lint), ("types", _types), ("import contracts", _contracts))
 UNIT: tuple[Stage, ...] = (
-    ("install promtool", _promtool),
+    ("install prometheus", _prometheus),
     ("unit", _pytest("unit", "tests/unit", "tests/contract", "tests/architecture", seconds=600)),
 )
 ALL: tuple[Stage, ...] = (

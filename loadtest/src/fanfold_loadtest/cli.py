@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -13,11 +14,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from fanfold_loadtest.canary import Canary, CanaryError
 from fanfold_loadtest.client import Api, ApiError
 from fanfold_loadtest.comparison import compare as compare_runs
 from fanfold_loadtest.documents import DocumentError
 from fanfold_loadtest.html import comparison_report, report
 from fanfold_loadtest.journey import Journey, JourneyError, Outcome, Step
+from fanfold_loadtest.photos import PhotosMissingError
 from fanfold_loadtest.recording import Recorder
 from fanfold_loadtest.report import (
     live,
@@ -30,6 +33,7 @@ from fanfold_loadtest.report import (
 from fanfold_loadtest.results import Document, ResultError, document, read, recorder_of, to_json, to_junit
 from fanfold_loadtest.runner import Run, RunError, new_run_id, perform
 from fanfold_loadtest.scenario import Scenario, built_in, load, load_slos, scaled
+from fanfold_loadtest.telemetry import RunCollector, serve
 from fanfold_loadtest.verdict import Verdict, judge
 
 if TYPE_CHECKING:
@@ -64,11 +68,29 @@ def _checked_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def _checked_address(address: str) -> str:
+    host, _, port = address.rpartition(":")
+    if address and not (host and port.isdigit() and int(port) < 1 << 16):
+        raise typer.BadParameter("give an address to listen on, e.g. 127.0.0.1:9646")
+    return address
+
+
+def _serve_metrics(address: str, collector: RunCollector | None = None) -> None:
+    host, _, port = address.rpartition(":")
+    try:
+        serve((host, int(port)), collector)
+    except OSError as error:
+        raise _failed(f"cannot listen on {address}: {error.strerror or error}", Verdict.BROKEN) from error
+
+
 Url = Annotated[str, typer.Option(help="Base URL of the gateway.", callback=_checked_url)]
 People = Annotated[int, typer.Option(min=5, max=2_000, help="How many people join.")]
 Seed = Annotated[int, typer.Option(help="Of the graph, of who likes what, and of arrivals.")]
 Rate = Annotated[float, typer.Option(min=0.1, max=100_000, help="Requests a second that begin, answered or not.")]
 Seconds = Annotated[float, typer.Option(min=1, max=86_400, help="How long the load lasts.")]
+Metrics = Annotated[
+    str, typer.Option(help="HOST:PORT on which to answer Prometheus while this lasts.", callback=_checked_address)
+]
 Json = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file, readable by you only.")]
 
 
@@ -127,6 +149,7 @@ def run(
     out: Annotated[
         Path, typer.Option(help="Folder for results: a folder of its own is made in it for each run.")
     ] = RESULTS,
+    metrics: Metrics = "",
 ) -> None:
     """Run a scenario and judge it. Exit code: 0 passed, 1 failed, 2 void (it says nothing), 3 it could not be run.
 
@@ -135,7 +158,10 @@ def run(
     try:
         wanted = scaled(load(scenario), profile.factor * rate_factor, time_factor, profile.factor)
         objectives = load_slos(slos, wanted) if slos else wanted.slos
-        done = asyncio.run(_perform(wanted, url, processes, seed))
+        collector = RunCollector(wanted.name)
+        if metrics:
+            _serve_metrics(metrics, collector)
+        done = asyncio.run(_perform(wanted, url, processes, seed, collector))
     except (DocumentError, JourneyError, RunError, ApiError) as error:
         raise _failed(str(error), Verdict.BROKEN) from error
     recorder = Recorder.of(wanted.seconds, done.shares)
@@ -146,6 +172,36 @@ def run(
     print_figures(console, content)
     console.print(f"  {folder / 'report.html'}", highlight=False, soft_wrap=True)
     raise typer.Exit(judgement.verdict)
+
+
+@app.command()
+def canary(
+    *,
+    url: Url,
+    every: Annotated[float, typer.Option(min=1, max=3600, help="Seconds between posts.")] = 10.0,
+    metrics: Metrics = "127.0.0.1:9647",
+) -> None:
+    """Post a photograph every few seconds, measure when a follower sees it, tell Prometheus, until SIGTERM or Ctrl-C.
+
+    It makes two accounts when it begins and deletes them when it ends; each post is deleted as soon as it was seen.
+    """
+    if metrics:
+        _serve_metrics(metrics)
+    console.print(
+        f"canary at {url}, every {every:g} s{metrics and f'; metrics on http://{metrics}/metrics'}", highlight=False
+    )
+    try:
+        asyncio.run(_sing(url, every))
+    except (CanaryError, PhotosMissingError) as error:
+        raise _failed(str(error)) from error
+
+
+async def _sing(url: str, every: float) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with Api(url) as api:
+        await Canary(api, lambda line: errors.print(line, highlight=False, soft_wrap=True)).run(every, stop)
 
 
 @app.command()
@@ -181,11 +237,12 @@ def write_all(folder: Path, content: Document) -> None:
     (folder / "report.html").write_text(report(content), encoding="utf-8")
 
 
-async def _perform(scenario: Scenario, url: str, processes: int, seed: int) -> Run:
+async def _perform(scenario: Scenario, url: str, processes: int, seed: int, collector: RunCollector) -> Run:
     with Live(console=console, refresh_per_second=4, transient=True) as display:
 
         def show(progress: Sequence[Progress], at: float) -> None:
             display.update(live(progress, at, scenario.seconds))
+            collector.update(progress)
 
         return await perform(scenario, url, processes=processes, seed=seed, tell=_tell, show=show)
 

@@ -150,6 +150,20 @@ class Person:
         body = {"image_ids": list(image_ids), "caption": caption, "alt_texts": list(alt_texts)}
         return await self.api.call("POST", "/v1/posts", Post, token=self.token, json=body)
 
+    async def delete_post(self, post_id: str) -> None:
+        """Take one's own post back."""
+        await self._do("DELETE", f"/v1/posts/{post_id}")
+
+    async def renew(self) -> None:
+        """New tokens for old ones."""
+        body = {"refresh_token": self.refresh_token}
+        tokens = await self.api.call("POST", "/v1/sessions/refresh", Tokens, json=body)
+        self.token, self.refresh_token, self.expires_in = tokens.access_token, tokens.refresh_token, tokens.expires_in
+
+    async def leave(self, password: str) -> None:
+        """Delete the account and everything of its."""
+        await self._do("DELETE", "/v1/users/me", json={"password": password})
+
     async def read_post(self, post_id: str) -> Post:
         """One post."""
         return await self._get(f"/v1/posts/{post_id}", Post)

@@ -185,13 +185,28 @@ class Run:
                 self._measured += perf_counter() - wall
 
     def _report(self) -> None:
+        cpu, at = time.process_time(), perf_counter()
         while True:
             gevent.sleep(PROGRESS_SECONDS)
             now = self._now()
+            used, begun = cpu, at
+            cpu, at = time.process_time(), perf_counter()
             phase = next((p.name for p, begin in reversed(list(begins(self._plan.scenario))) if begin <= now), "")
             recent = self._traffic.recent[-1_000:]
             p50, p99 = (1000 * percentile(recent, percent) if recent else 0.0 for percent in (50, 99))
-            put(progress_path(self._path), Progress(phase, self._traffic.done, self._traffic.failed, p50, p99))
+            told = Progress(
+                phase,
+                self._traffic.done,
+                self._traffic.failed,
+                p50,
+                p99,
+                arrivals=self._share.arrivals,
+                late=self._share.late,
+                dropped=self._share.dropped,
+                under_way=len(self._under_way),
+                cpu_cores=(cpu - used) / (at - begun),
+            )
+            put(progress_path(self._path), told)
 
     def _now(self) -> float:
         """Seconds from the beginning."""

@@ -64,6 +64,11 @@ class Progress(msgspec.Struct, frozen=True):
         failed: Of these, without a good answer.
         p50_ms: Of the requests of the last seconds; 0 where there were none.
         p99_ms: The same.
+        arrivals: Requests due so far.
+        late: Of these, begun late.
+        dropped: Of these, never begun.
+        under_way: Requests not answered yet.
+        cpu_cores: CPU used since it last told, in cores.
     """
 
     phase: str
@@ -71,6 +76,11 @@ class Progress(msgspec.Struct, frozen=True):
     failed: int
     p50_ms: float
     p99_ms: float
+    arrivals: int = 0
+    late: int = 0
+    dropped: int = 0
+    under_way: int = 0
+    cpu_cores: float = 0.0
 
 
 def share_path(plan: Path) -> Path:
