@@ -180,11 +180,11 @@ class Rig:
 
         return app
 
-    def token(self, *, lifetime: int = 900, session: UUID | None = None) -> str:
+    def token(self, *, lifetime: int = 900, session: UUID | None = None, user: UUID | None = None) -> str:
         key = self.house.secrets.read("token_private_key")
         now = int(time.time())
         claims = {
-            "sub": str(self.user),
+            "sub": str(user or self.user),
             "sid": str(session or self.session),
             "iat": now - 60,
             "exp": now + lifetime,

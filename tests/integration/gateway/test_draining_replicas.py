@@ -7,7 +7,6 @@ The gateway, the replicas' runtime, the slots, the acknowledgements and the rele
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
@@ -19,6 +18,7 @@ import pytest
 from fastapi import FastAPI
 
 from fanfold.contracts.components import ROUTED
+from fanfold.contracts.ids import new_id
 from fanfold.contracts.resources import HashRingSpec
 from fanfold.dev.process import free_ports
 from fanfold.kit.runtime import Runtime
@@ -56,6 +56,9 @@ class Pod:
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.traffic}"
+
+    async def served(self) -> bool:
+        return bool(self.asked)
 
 
 class Play:
@@ -142,15 +145,12 @@ class Play:
 
 
 async def _load(rig: Rig, statuses: list[int], stop: asyncio.Event) -> None:
-    """One client that keeps its connection and never pauses: reads and writes."""
-    headers = rig.bearer()
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{rig.port}", headers=headers, timeout=10) as client:
+    """One client that keeps its connection and never pauses: reads and writes, each time as somebody else."""
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{rig.port}", timeout=10) as client:
         while not stop.is_set():
-            statuses.append((await client.get("/v1/feed")).status_code)
-            body = json.dumps({"text": "x"})
-            answer = await client.post(
-                f"/v1/posts/{rig.user}/comments", content=body, headers={"content-type": "application/json"}
-            )
+            headers = rig.bearer(user=new_id())
+            statuses.append((await client.get("/v1/feed", headers=headers)).status_code)
+            answer = await client.post(f"/v1/posts/{rig.user}/comments", json={"text": "x"}, headers=headers)
             statuses.append(answer.status_code)
 
 
@@ -162,12 +162,16 @@ async def _roll(rig: Rig, play: Play) -> list[int]:
     await rig.start()
     statuses: list[int] = []
     stop = asyncio.Event()
-    clients = [asyncio.create_task(_load(rig, statuses, stop)) for _ in range(4)]
-    for _ in range(2):
-        for old in list(play.pods):
-            await play.replace(old)
-    stop.set()
-    await asyncio.gather(*clients)
+    async with asyncio.TaskGroup() as clients:
+        for _ in range(4):
+            clients.create_task(_load(rig, statuses, stop))
+        try:
+            for _ in range(2):
+                for old in list(play.pods):
+                    await rig.until(old.served)
+                    await play.replace(old)
+        finally:
+            stop.set()
     return statuses
 
 
@@ -178,13 +182,13 @@ def _late(play: Play) -> int:
 async def test_replicas_are_replaced_under_load_without_a_failed_request_or_one_too_late(
     rig: Rig, settings_for: SettingsFor
 ) -> None:
-    ports = AdminPorts()
-    play = Play(rig, settings_for, ports.release)
-    statuses = await _roll(rig, play)
-    assert len(statuses) > 100
-    assert set(statuses) == {200}
-    assert all(pod.asked for pod in play.left), "each of them served"
-    assert all(pod.released for pod in play.left), "each was released, none waited its time out"
-    assert not _late(play), "nobody was sent to after the hook"
-    await play.close()
-    await ports.close()
+    async with AsyncExitStack() as stack:
+        ports = AdminPorts()
+        stack.push_async_callback(ports.close)
+        play = Play(rig, settings_for, ports.release)
+        stack.push_async_callback(play.close)
+        statuses = await _roll(rig, play)
+        assert len(statuses) > 100
+        assert set(statuses) == {200}
+        assert all(pod.released for pod in play.left), "each was released, none waited its time out"
+        assert not _late(play), "nobody was sent to after the hook"
