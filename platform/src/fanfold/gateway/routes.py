@@ -174,6 +174,9 @@ def _refuse_dots(path: bytes) -> None:
 _TABLE: Final[tuple[tuple[str, str, str, Access, Body], ...]] = (
     ("POST", "/v1/accounts", "profile", Access.PUBLIC, Body.SMALL),
     ("POST", "/v1/sessions", "profile", Access.PUBLIC, Body.SMALL),
+    ("GET DELETE", "/v1/sessions", "profile", Access.USER, Body.SMALL),
+    ("DELETE", "/v1/sessions/{id}", "profile", Access.USER, Body.SMALL),
+    ("PUT", "/v1/users/me/password", "profile", Access.USER, Body.SMALL),
     ("POST", "/v1/sessions/refresh", "profile", Access.PUBLIC, Body.SMALL),
     ("DELETE", "/v1/sessions/current", "profile", Access.USER, Body.SMALL),
     ("GET", "/v1/users", "profile", Access.USER, Body.SMALL),
@@ -251,6 +254,6 @@ def _route(  # noqa: PLR0913, PLR0917 - a row of the table
         timeout=settings.route_seconds.get(f"{method} {pattern}", usual),
         steady=pattern not in _EXTRA_SECONDS,
         load=0 if (method, pattern) == _NEWS else 1,
-        guarded=pattern in _GUARDED,
+        guarded=pattern in _GUARDED and access is Access.PUBLIC,
         hedge_after=settings.hedge_seconds if (method, pattern) == _HEDGED else 0.0,
     )

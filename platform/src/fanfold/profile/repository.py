@@ -57,8 +57,18 @@ async def find_credential(session: AsyncSession, username: str) -> Credential | 
     return (await session.exec(query)).one_or_none()
 
 
+async def still_has_hash(session: AsyncSession, user_id: UUID, password_hash: str) -> bool:
+    """Whether this is the user's hash now; then it stays so until the transaction ends.
+
+    A login verifies for tens of milliseconds: without this one with the old password could begin a session after a
+    change of the password has ended all others.
+    """
+    query = select(Credential.user_id).where(Credential.user_id == user_id, Credential.password_hash == password_hash)
+    return (await session.exec(query.with_for_update())).first() is not None
+
+
 async def set_password_hash(session: AsyncSession, user_id: UUID, password_hash: str) -> None:
-    """Replace the hash of the same password (its parameters were out of date)."""
+    """Replace the hash: of the same password (its parameters were out of date), or of another."""
     await session.exec(update(Credential).where(col(Credential.user_id) == user_id).values(password_hash=password_hash))
 
 
@@ -106,6 +116,19 @@ async def revoke_session(session: AsyncSession, user_id: UUID, session_id: UUID,
         .where(col(Session.user_id) == user_id, col(Session.id) == session_id, col(Session.revoked_at).is_(None))
         .values(revoked_at=now)
     )
+
+
+async def revoke_all(session: AsyncSession, user_id: UUID, now: datetime, *, but: UUID | None) -> Sequence[UUID]:
+    """End all sessions but one; which ended."""
+    result = await session.exec(
+        update(Session)
+        .where(
+            col(Session.user_id) == user_id, col(Session.id).is_distinct_from(but), col(Session.revoked_at).is_(None)
+        )
+        .values(revoked_at=now)
+        .returning(col(Session.id))
+    )
+    return [session_id for (session_id,) in result.all()]
 
 
 async def revoke_beyond(session: AsyncSession, user_id: UUID, keep: int, now: datetime) -> Sequence[UUID]:

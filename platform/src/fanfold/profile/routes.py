@@ -166,4 +166,31 @@ def sessions_router(sessions: Sessions) -> APIRouter:
         """Log out: this session's tokens count no more."""
         await sessions.logout(user_id, session_id)
 
+    @router.get("/v1/sessions")
+    async def list_sessions(user_id: CurrentUser, session_id: CurrentSession) -> Page[schemas.ActiveSession]:
+        """Where you are logged in, the newest login first; all on one page."""
+        fields = {"id", "created_at", "refreshed_at", "expires_at"}
+        items = [
+            schemas.ActiveSession(current=item.id == session_id, **item.model_dump(include=fields))
+            for item in await sessions.active(user_id)
+        ]
+        return Page(items=items)
+
+    @router.delete("/v1/sessions", status_code=204)
+    async def logout_everywhere(user_id: CurrentUser) -> None:
+        """Log out everywhere, here too: no token of yours counts any more, within 10 s. Safe to repeat."""
+        await sessions.logout_everywhere(user_id)
+
+    @router.delete("/v1/sessions/{session_id}", status_code=204)
+    async def end_session(user_id: CurrentUser, session_id: UUID) -> None:
+        """End one of your sessions, elsewhere for example. Safe to repeat."""
+        await sessions.logout(user_id, session_id)
+
+    @router.put("/v1/users/me/password", status_code=204)
+    async def change_password(
+        user_id: CurrentUser, session_id: CurrentSession, change: schemas.PasswordChange, address: ClientAddress
+    ) -> None:
+        """Change your password. All your sessions end but this one."""
+        await sessions.change_password(user_id, session_id, change, address)
+
     return router

@@ -115,6 +115,13 @@ class Farewell(Model):
     password: Password
 
 
+class PasswordChange(Model):
+    """A new password takes the current one."""
+
+    current_password: Password
+    new_password: Annotated[Password, Field(description="8 to 128 characters, none of the most used passwords")]
+
+
 class Login(Model):
     """Username and password."""
 
@@ -136,6 +143,16 @@ class Tokens(Model):
     expires_in: int
     refresh_token: str
     user_id: UUID
+
+
+class ActiveSession(Model):
+    """A login that has not ended. `current`: the one that asks."""
+
+    id: UUID
+    created_at: datetime
+    refreshed_at: datetime
+    expires_at: datetime
+    current: bool
 
 
 class SessionRecord(Model):

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fanfold.profile.passwords import Hasher
     from fanfold.profile.pictures import Pictures
     from fanfold.profile.revocations import Revocations
+    from fanfold.profile.schemas import PasswordChange
     from fanfold.profile.settings import ProfileSettings
     from fanfold.profile.throttle import LoginThrottle
     from fanfold.profile.tokens import AccessTokens
@@ -166,7 +167,7 @@ class Accounts:
         await self._parts.throttle.take(attempt)
         matches, _ = await self._parts.hasher.verify(password, credential.password_hash if credential else None)
         if not matches:
-            raise Forbidden("The password is wrong; the account stays as it is.", kind="wrong-password")
+            raise _wrong_password()
         await self._parts.throttle.succeed(attempt)
         async with self._locked(user_id) as (session, _):
             await self._outbox.add(session, AccountDeleted(user_id=user_id))
@@ -213,20 +214,25 @@ class Sessions:
         """
         attempt = Attempt(username.lower(), address)
         await self._parts.throttle.take(attempt)
-        async with self._database.reading() as session:
-            credential = await repository.find_credential(session, attempt.username)
-        matches, renewed = await self._parts.hasher.verify(password, credential.password_hash if credential else None)
-        if credential is None or not matches:
-            raise _wrong()
-        await self._parts.throttle.succeed(attempt)
-        user_id = credential.user_id
-        try:
-            async with self._database.transaction() as session:
-                if renewed is not None:
-                    await repository.set_password_hash(session, user_id, renewed)
-                return await self._open(session, user_id)
-        except IntegrityError as error:  # deleted meanwhile
-            raise _wrong() from error
+        while True:
+            async with self._database.reading() as session:
+                credential = await repository.find_credential(session, attempt.username)
+            known = credential.password_hash if credential else None
+            matches, renewed = await self._parts.hasher.verify(password, known)
+            if credential is None or known is None or not matches:
+                raise _wrong()
+            user_id = credential.user_id
+            try:
+                async with self._database.transaction() as session:
+                    if not await repository.still_has_hash(session, user_id, known):
+                        continue  # changed while it was verified, or deleted: looked at anew
+                    if renewed is not None:
+                        await repository.set_password_hash(session, user_id, renewed)
+                    issued = await self._open(session, user_id)
+            except IntegrityError as error:  # deleted meanwhile
+                raise _wrong() from error
+            await self._parts.throttle.succeed(attempt)
+            return issued
 
     async def refresh(self, text: str) -> Issued:
         """New tokens for an old refresh token, which is good no more.
@@ -252,6 +258,48 @@ class Sessions:
                 await self._parts.revocations.announce([old.session_id])
                 log.warning("refresh_reused", session_id=str(old.session_id))
         raise _ended()
+
+    async def change_password(self, user_id: UUID, session_id: UUID, change: PasswordChange, address: str) -> None:
+        """Take another password. All sessions end but the one that asks.
+
+        Raises:
+            Forbidden: The current password is wrong.
+            Unprocessable: The new one is too weak.
+            TooManyRequests: Too many wrong ones.
+        """
+        async with self._database.reading() as session:
+            user = _found(await repository.get_user(session, user_id))
+            credential = await repository.get_credential(session, user_id)
+        new = change.new_password.get_secret_value()
+        passwords.check(new, user.username)
+        attempt = Attempt(user.username, address)
+        await self._parts.throttle.take(attempt)
+        known = credential.password_hash if credential else None
+        matches, _ = await self._parts.hasher.verify(change.current_password.get_secret_value(), known)
+        if known is None or not matches:
+            raise _wrong_password()
+        await self._parts.throttle.succeed(attempt)
+        password_hash = await self._parts.hasher.hash(new)
+        async with self._database.transaction() as session:
+            if not await repository.still_has_hash(session, user_id, known):
+                raise _wrong_password()  # somebody was faster
+            await repository.set_password_hash(session, user_id, password_hash)
+            ended = await repository.revoke_all(session, user_id, _now(), but=session_id)
+            await self._parts.revocations.announce(ended)
+        log.info("password_changed", user_id=str(user_id), sessions_ended=len(ended))
+
+    async def active(self, user_id: UUID) -> list[Session]:
+        """The user's sessions that have not ended, newest first."""
+        now = _now()
+        async with self._database.reading() as session:
+            stored = await repository.get_sessions(session, user_id)
+        return [item for item in reversed(stored) if item.revoked_at is None and item.expires_at > now]
+
+    async def logout_everywhere(self, user_id: UUID) -> None:
+        """End all sessions of a user, as `logout` ends one. Safe to repeat."""
+        async with self._database.transaction() as session:
+            ended = await repository.revoke_all(session, user_id, _now(), but=None)
+            await self._parts.revocations.announce(ended)
 
     async def logout(self, user_id: UUID, session_id: UUID) -> None:
         """End a session: its refresh token at once, its access tokens when gateways have heard. Safe to repeat."""
@@ -300,6 +348,10 @@ def _found(user: User | None) -> User:
 
 def _wrong() -> Unauthorized:
     return Unauthorized("The username or the password is wrong.", kind="wrong-credentials")
+
+
+def _wrong_password() -> Forbidden:
+    return Forbidden("The password is wrong; everything stays as it is.", kind="wrong-password")
 
 
 def _ended() -> Unauthorized:
