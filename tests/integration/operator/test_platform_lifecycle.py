@@ -133,6 +133,28 @@ def test_a_platform_made_again_finds_its_data_and_credentials(
     assert kube.get("Secret", namespace, "demo-credentials")["data"] == before
 
 
+def test_a_lost_volume_is_made_anew_and_migrated_when_the_old_job_is_deleted(
+    kube: Any, namespace: str, ready: Any, condition: Condition, eventually: Any
+) -> None:
+    """What docs/operator/recovery.md tells to do."""
+    ready()
+    (job,) = kube.list("Job", namespace)
+    claim = kube.get("PersistentVolumeClaim", namespace, "data-demo-postgresql-0")
+    kube.delete("PersistentVolumeClaim", namespace, "data-demo-postgresql-0")
+    kube.delete("Pod", namespace, "demo-postgresql-0")
+    kube.delete("Job", namespace, job["metadata"]["name"])
+
+    def anew() -> bool:
+        jobs = kube.list("Job", namespace)
+        volume = kube.get("PersistentVolumeClaim", namespace, "data-demo-postgresql-0")
+        uids = {one["metadata"]["uid"] for one in (*jobs, volume or claim)}
+        done = bool(jobs) and jobs[0].get("status", {}).get("succeeded") == 1
+        return done and not uids & {job["metadata"]["uid"], claim["metadata"]["uid"]}
+
+    eventually(anew, READY_SECONDS)
+    eventually(lambda: condition("Ready").get("status") == "True", READY_SECONDS)
+
+
 def test_deletion_policy_delete_leaves_nothing(kube: Any, namespace: str, ready: Any, eventually: Any) -> None:
     ready(deletionPolicy="Delete")
     kube.delete("Platform", namespace, "demo")
