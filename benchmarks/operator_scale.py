@@ -38,8 +38,12 @@ import yaml
 
 from fanfold.contracts.components import COMPONENTS
 from fanfold.contracts.resources import PLATFORM_LABEL, SERVICE_LABEL
+from fanfold.contracts.snapshot import SNAPSHOT_KEY, decode
 from fanfold_operator import logs, operator
+from fanfold_operator.kinds import CONFIG_MAP, ENDPOINT_SLICE, Key
 from fanfold_operator.planning.actions import Images
+from fanfold_operator.resources import meta
+from fanfold_operator.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
 BINARY = ROOT / ".build" / "bin" / "fanfold-cluster"
@@ -83,9 +87,14 @@ def main() -> None:
 async def run_operator(settings: dict[str, Any]) -> None:
     """The operator as it is, but that every gateway says to be up to date: there are none."""
 
-    async def ask(_: str) -> int:
-        return sys.maxsize
+    async def ask(gateway: str) -> int:
+        host = gateway.rpartition(":")[0]
+        if host not in maps:
+            maps.update(snapshots(running.store))
+        found = running.store.get(maps[host]) if host in maps else None
+        return decode(found["data"][SNAPSHOT_KEY]).epoch if found else -1
 
+    maps: dict[str, Key] = {}
     logs.configure("WARNING", console=False)
     options = operator.Options(
         images=Images("registry.test/fanfold", "0.1.0"),
@@ -102,7 +111,17 @@ async def run_operator(settings: dict[str, Any]) -> None:
             Path(settings["profile"]).write_text("\n\n".join(lines) + "\n")
 
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, write)
-    await operator.Operator(options, ask).run()
+    running = operator.Operator(options, ask)
+    await running.run()
+
+
+def snapshots(store: Store) -> Iterator[tuple[str, Key]]:
+    """Addresses of endpoints, and where the snapshot of their platform is."""
+    for key in store.keys(ENDPOINT_SLICE):
+        if part := store.get(key):
+            name = meta.snapshot_name(part["metadata"]["labels"][PLATFORM_LABEL])
+            for endpoint in part["endpoints"]:
+                yield endpoint["addresses"][0], Key(CONFIG_MAP.kind, key.namespace, name)
 
 
 async def measure(options: argparse.Namespace) -> Figures:

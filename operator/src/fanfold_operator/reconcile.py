@@ -149,6 +149,7 @@ class Reconciler:
             self._store.of_platform(kinds.PLATFORM_SERVICE, key.namespace, spec.platform),
             _now(),
             self._store.get(Key(kinds.PLATFORM.kind, key.namespace, spec.platform)),
+            self._acks.newest(key),
         )
         now = ring.advance_ring(view)
         config_map = ring.config_map(view, now)

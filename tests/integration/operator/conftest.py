@@ -27,11 +27,11 @@ import pytest
 import yaml
 
 from fanfold.contracts.components import COMPONENTS
-from fanfold.contracts.resources import SERVICE_LABEL
+from fanfold.contracts.resources import PLATFORM_LABEL, SERVICE_LABEL
 from fanfold.contracts.snapshot import SNAPSHOT_KEY, decode
 from fanfold_operator.api import Api
 from fanfold_operator.autoscale import backlog
-from fanfold_operator.kinds import CONFIG_MAP
+from fanfold_operator.kinds import CONFIG_MAP, ENDPOINT_SLICE, Key
 from fanfold_operator.operator import Operator, Options
 from fanfold_operator.planning.actions import Images
 from fanfold_operator.scrape import Sample, Scrape
@@ -286,11 +286,13 @@ class Running:
     """An operator in a thread of its own. Gateways acknowledge whatever snapshot is newest.
 
     `waiting` says how many messages wait for a group of workers, and how many seconds: nothing, unless set. Of a group
-    for which it is None no pod answers. `namespace` is the only one it serves.
+    for which it is None no pod answers. `ahead` is an epoch that gateways use already. `namespace` is the only one
+    it serves.
     """
 
     def __init__(self, namespace: str | None = None) -> None:
         self.waiting: dict[str, tuple[int, float] | None] = {}
+        self.ahead = -1
         options = Options(images=Images("registry.test/fanfold", "0.1.0"), namespace=namespace, admin_port=0)
         self.operator = Operator(options, self._ask, self._measure)
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="operator")
@@ -320,11 +322,16 @@ class Running:
                 samples += [Sample(backlog.MESSAGES, label, told[0]), Sample(backlog.OLDEST, label, told[1])]
         return [Scrape(target, tuple(samples)) for target in targets]
 
-    async def _ask(self, _: str) -> int:
-        store = self.operator.store
-        maps = [store.get(key) for key in store.keys(CONFIG_MAP)]
-        texts = [one["data"][SNAPSHOT_KEY] for one in maps if one and SNAPSHOT_KEY in one.get("data", {})]
-        return max((decode(text).epoch for text in texts), default=-1)
+    async def _ask(self, gateway: str) -> int:
+        store, (host, _, _) = self.operator.store, gateway.rpartition(":")
+        for key in store.keys(ENDPOINT_SLICE):
+            part = store.get(key) or {}
+            if any(host in one["addresses"] for one in part.get("endpoints") or ()):
+                name = f"{part['metadata']['labels'][PLATFORM_LABEL]}-snapshot"
+                snapshot = store.get(Key(CONFIG_MAP.kind, key.namespace, name)) or {}
+                epoch = decode(snapshot["data"][SNAPSHOT_KEY]).epoch if "data" in snapshot else -1
+                return max(epoch, self.ahead)
+        return -1
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from fanfold.contracts.snapshot import SNAPSHOT_KEY, decode
 from fanfold_operator import kinds
 from fanfold_operator.api import Api, ApiError, login
 from fanfold_operator.conditions import is_true
@@ -67,10 +68,6 @@ class Pending(set[Key]):
         super().add(key)
 
 
-async def _ask(_: str) -> int:
-    return 1_000_000
-
-
 async def _measure(*_: Any) -> list[Any]:
     return []
 
@@ -78,7 +75,13 @@ async def _measure(*_: Any) -> list[Any]:
 async def live(api: Api, world: World) -> None:
     """An operator from its start until there is nothing left to do."""
     options = Options(images=Images("registry.test/fanfold", "0.1.0"), namespace=world.namespace)
-    operator = Operator(options, _ask, _measure)
+
+    async def ask(_: str) -> int:
+        """Gateways use what there is."""
+        snapshot = operator.store.get(Key("ConfigMap", world.namespace, "demo-snapshot"))
+        return decode(snapshot["data"][SNAPSHOT_KEY]).epoch if snapshot else -1
+
+    operator = Operator(options, ask, _measure)
     operator._queue = pending = Pending()  # type: ignore[assignment]
     async with AsyncExitStack() as stack:
         work = operator.reconciler(stack, api, pending.add)

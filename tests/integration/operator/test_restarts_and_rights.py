@@ -59,6 +59,24 @@ def test_pods_replaced_while_the_operator_was_away_inherit_their_slots(
     assert after["feed-1"] == before["feed-1"]
 
 
+def test_gateways_that_know_a_newer_epoch_are_overtaken(
+    start_operator: Any, ready: Any, kube: Any, namespace: str, eventually: Any
+) -> None:
+    """The cluster was restored from a backup, the gateways were not: they would take the ring for old news for ever."""
+    with start_operator():
+        ready()
+    again = start_operator()
+    again.ahead = 1000
+
+    def synced() -> bool:
+        snapshot = decode(kube.get("ConfigMap", namespace, "demo-snapshot")["data"][SNAPSHOT_KEY])
+        status = kube.get("HashRing", namespace, "demo")["status"]
+        return snapshot.epoch > again.ahead and (status["epoch"], status["acked"]) == (snapshot.epoch, "2/2")
+
+    with again:
+        eventually(synced, 30)
+
+
 @pytest.fixture
 def chart_identity(kube: Any, namespace: str, tmp_path: Path, kubeconfig: Path) -> Callable[..., Path]:
     """A kubeconfig of the ServiceAccount that the chart makes, with the rights it is given there."""

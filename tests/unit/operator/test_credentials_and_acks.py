@@ -81,6 +81,7 @@ async def test_gateways_are_asked_until_all_use_the_epoch(gateway: tuple[str, di
         await changed.wait()
     asked = tracker.follow(RING, 4, [address], fresh=False)
     assert (asked.acked, asked.asked) == (0, True)
+    assert tracker.newest(RING) == 3
     changed.clear()
     state["epoch"] = 4
     async with asyncio.timeout(3):

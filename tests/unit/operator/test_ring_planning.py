@@ -74,6 +74,15 @@ def test_a_ring_made_anew_goes_on_from_the_epoch_its_platform_was_told(
     assert advance_ring(replace(seen, platform=platform)).snapshot.epoch == 8
 
 
+def test_a_ring_that_fell_behind_what_a_gateway_uses_overtakes_it(view: Callable[..., RingView]) -> None:
+    """After the cluster was restored from a backup: gateways refuse a lower epoch, and an equal one of other slots."""
+    feed = part("feed", "10.0.0.1")
+    ring = advance_ring(view(feed))
+    restored = replace(view(feed, data={"data": ring.data()}), used=40)
+    assert advance_ring(restored).snapshot.epoch == 41
+    assert advance_ring(replace(restored, used=1)).snapshot.epoch == 1, "who uses the newest changes nothing"
+
+
 def test_a_routed_service_without_members_is_told(view: Callable[..., RingView]) -> None:
     seen = view(part("feed", "10.0.0.1", ready=False))
     assert told(status(seen, advance_ring(seen), Acks()), "Ready") == ("False", "NoMembers")

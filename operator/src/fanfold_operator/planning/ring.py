@@ -13,7 +13,7 @@ from fanfold_operator.kinds import CONFIG_MAP
 from fanfold_operator.planning.service import wanted
 from fanfold_operator.resources import meta
 from fanfold_operator.ring.endpoints import address, by_service, host_of
-from fanfold_operator.ring.snapshot import Ring, advance, recall
+from fanfold_operator.ring.snapshot import Memory, Ring, advance, recall
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,7 +29,10 @@ PROPAGATION_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class RingView:
-    """What is known when a ring is planned. `platform` is whose ring it is, if that is there."""
+    """What is known when a ring is planned.
+
+    `platform` is whose ring it is, if that is there; `used` the newest epoch that a gateway said it uses.
+    """
 
     resource: Manifest
     config_map: Manifest | None
@@ -37,6 +40,7 @@ class RingView:
     services: Sequence[Manifest]
     now: datetime
     platform: Manifest | None = None
+    used: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +70,27 @@ def advance_ring(view: RingView) -> Ring:
     """The ring for what is known now."""
     spec = parse(HashRingSpec, view.resource)
     namespace = view.resource["metadata"]["namespace"]
+    memory = recall(view.config_map)
     return advance(
-        recall(view.config_map),
+        memory,
         platform=f"{namespace}/{spec.platform}",
         spec=spec,
         endpoints=by_service(view.slices),
         wanted=_wanted(view),
-        least_epoch=_told_epoch(view),
+        least_epoch=_least_epoch(view, memory),
     )
 
 
-def _told_epoch(view: RingView) -> int:
-    """The newest epoch that was told. A ring made anew has no status yet, but its Platform remembers."""
+def _least_epoch(view: RingView, memory: Memory) -> int:
+    """No ring may fall behind what is known outside of its ConfigMap, or gateways would take it for old news.
+
+    A ring made anew has no status, but its Platform remembers the epoch. After the cluster was restored from a backup
+    only gateways know a newer one; with the content of another past, so it has to be exceeded.
+    """
     own: int = view.resource.get("status", {}).get("epoch", 0)
     platforms: int = (view.platform or {}).get("status", {}).get("ring", {}).get("epoch", 0)
-    return max(own, platforms)
+    known = max(own, platforms, memory.snapshot.epoch if memory.snapshot else 0)
+    return view.used + 1 if view.used > known else known
 
 
 def config_map(view: RingView, ring: Ring) -> Manifest:

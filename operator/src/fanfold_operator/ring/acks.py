@@ -95,6 +95,11 @@ class AckTracker:
             pursuit.asked = True
         return pursuit.acks()
 
+    def newest(self, key: Key) -> int:
+        """The newest epoch that a gateway of this ring said it uses; 0 if none has."""
+        known = self._pursuits.get(key)
+        return max(known.used.values(), default=0) if known else 0
+
     def forget(self, key: Key) -> None:
         """Stop asking for a ring that is gone."""
         pursuit = self._pursuits.pop(key, None)
