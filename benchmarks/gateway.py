@@ -42,7 +42,7 @@ OTHER_CORE: Final = [1]
 NOTES: Final = (
     "Envoy keeps verified tokens in its cache, as Fanfold does.",
     "HAProxy verifies HS256 on each request, its cheapest signature (it has no EdDSA); nginx verifies nothing.",
-    "Fanfold runs with its defaults: shared limits of users, adaptive limits of slots, outliers, retry budget, tracing.",
+    "Fanfold runs with its defaults: limits of users and slots, outliers, retry budget, tracing.",
 )
 
 
