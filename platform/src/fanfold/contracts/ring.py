@@ -126,6 +126,10 @@ class Ring:
                 if len(seen) == len(self.names):
                     return
 
+    def capacity(self, index: int, total: int, floor: int = 0) -> int:
+        """Load at which a slot takes no more, when ``total`` is on all slots and one comes; never below ``floor``."""
+        return max(floor, math.ceil(self._bound * (total + 1) * self._shares[index]))
+
     def place(self, key: int, loads: Sequence[int], *, floor: int = 0, without: Collection[int] = ()) -> int | None:
         """The first slot of `walk` that may take one more.
 
@@ -140,13 +144,12 @@ class Ring:
             The slot's index; None when ``without`` leaves none. When only slots above the bound are left (those with
             room are excluded), the first of these.
         """
-        total = sum(loads) + 1
+        total = sum(loads)
         fallback: int | None = None
         for index in self.walk(key):
             if index in without:
                 continue
-            capacity = max(floor, math.ceil(self._bound * total * self._shares[index]))
-            if loads[index] < capacity:
+            if loads[index] < self.capacity(index, total, floor):
                 return index
             if fallback is None:
                 fallback = index

@@ -38,14 +38,20 @@ class ServiceSlots:
 
     def of_user(self, key: int, tried: AbstractSet[str]) -> Endpoint | None:
         """The slot that owns ``key``, or the next one with room."""
-        if not tried:
-            endpoint = self.endpoints[self.ring.owner(key)]
-            if endpoint.in_flight < self._floor and endpoint.available:
-                return endpoint
         endpoints = self.endpoints
+        if not tried:
+            index = self.ring.owner(key)
+            endpoint = endpoints[index]
+            load = endpoint.in_flight
+            if endpoint.available and load < endpoint.limit:
+                # The same as what follows, without a walk: its owner takes nearly every request.
+                if load < self._floor:
+                    return endpoint
+                if load < self.ring.capacity(index, sum([one.in_flight for one in endpoints]), LOAD_FLOOR):
+                    return endpoint
         without = {index for index, endpoint in enumerate(endpoints) if not endpoint.open_to(tried)}
-        index = self.ring.place(key, [endpoint.in_flight for endpoint in endpoints], floor=LOAD_FLOOR, without=without)
-        return None if index is None else endpoints[index]
+        found = self.ring.place(key, [endpoint.in_flight for endpoint in endpoints], floor=LOAD_FLOOR, without=without)
+        return None if found is None else endpoints[found]
 
     def least_loaded(self, tried: AbstractSet[str]) -> Endpoint | None:
         """The less loaded of two random slots (Mitzenmacher, "The Power of Two Choices", 2001)."""
