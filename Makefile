@@ -45,6 +45,11 @@ cluster-down: bootstrap ## Stop the native Kubernetes and leave nothing behind
 images: bootstrap ## Build the container images
 	@images/build.sh
 
+##@ Speed
+.PHONY: bench
+bench: bootstrap ## Measure gateway, feed reads, churn and overload beside their peers; write docs/performance.md (15 min)
+	@for name in gateway feed_read churn overload performance; do $(UV) python benchmarks/$$name.py; done
+
 ##@ Quality
 .PHONY: test test-fast lint format openapi dashboards reference
 test: bootstrap ## Run every test: lint, types, contracts, unit, integration, operator, chart, e2e

@@ -68,10 +68,11 @@ class Outcome:
 class Connection(asyncio.Protocol):
     """One client connection with at most one request under way."""
 
-    __slots__ = ("_buffer", "_done", "_need", "_transport", "closed", "due")
+    __slots__ = ("_buffer", "_done", "_need", "_observe", "_transport", "closed", "due")
 
-    def __init__(self, done: Callable[[Connection, int], None]) -> None:
+    def __init__(self, done: Callable[[Connection, int], None], observe: Callable[[bytes], None] | None = None) -> None:
         self._done = done
+        self._observe = observe
         self._buffer = b""
         self._need = 0
         self._transport: asyncio.Transport | None = None
@@ -97,6 +98,8 @@ class Connection(asyncio.Protocol):
                 self._buffer = data
                 return
             self._need = end + 4 + _content_length(data, end)
+            if self._observe is not None:
+                self._observe(data[: end + 2])
         if len(data) < self._need:
             self._buffer = data
             return
@@ -108,7 +111,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
         was, self.closed = self.closed, True
-        if not was and self.due:
+        if not was:
             self._done(self, -1)
 
     def close(self) -> None:
@@ -125,17 +128,31 @@ def _content_length(data: bytes, end: int) -> int:
 
 
 class Load:
-    """Requests to one address, in turn, over a bounded number of connections."""
+    """Requests to one port, in turn, over a bounded number of connections.
 
-    def __init__(self, port: int, requests: Sequence[bytes], connections: int, host: str = "127.0.0.1") -> None:
-        self._where = (host, port)
+    Args:
+        port: Of the loopback interface.
+        requests: As they are sent.
+        connections: Most at once.
+        observe: Called with the head of each answer.
+
+    Attributes:
+        began: Monotonic time of the start; 0 before.
+    """
+
+    def __init__(
+        self, port: int, requests: Sequence[bytes], connections: int, *, observe: Callable[[bytes], None] | None = None
+    ) -> None:
+        self._where = ("127.0.0.1", port)
+        self._observe = observe
         self._requests: Iterator[bytes] = itertools.cycle(requests)
         self._wanted = connections
-        self._free: list[Connection] = []
+        self._free: deque[Connection] = deque()
+        # In turn, not the last first: a connection that is never used would be closed by the server.
         self._open = 0
         self._waiting: deque[float] = deque()
         self._outcome = Outcome()
-        self._begun = 0.0
+        self.began = 0.0
         self._until = 0.0
         self._closed_model = False
         self._under_way: set[Connection] = set()
@@ -162,7 +179,7 @@ class Load:
             now = perf_counter()
             while due <= now:
                 if self._free:
-                    self._send(self._free.pop(), due)
+                    self._send(self._free.popleft(), due)
                 else:
                     self._waiting.append(due)
                     self._reconnect()
@@ -173,15 +190,15 @@ class Load:
     def _start(self) -> float:
         gc.collect()
         gc.freeze()
-        self._begun = perf_counter()
-        return self._begun
+        self.began = perf_counter()
+        return self.began
 
     async def _finish(self, cpu: float) -> Outcome:
         outcome = self._outcome
         deadline = perf_counter() + LATE_SECONDS
         while (self._under_way or self._waiting) and perf_counter() < deadline:  # noqa: ASYNC110 - an event would cost each answer a look
             await asyncio.sleep(0.001)
-        outcome.seconds = perf_counter() - self._begun if not self._closed_model else self._until - self._begun
+        outcome.seconds = perf_counter() - self.began if not self._closed_model else self._until - self.began
         outcome.generator_cpu = process_time() - cpu
         outcome.statuses[-1] += len(self._under_way) + len(self._waiting)
         outcome.statuses = +outcome.statuses
@@ -195,6 +212,9 @@ class Load:
         connection.send(next(self._requests), due)
 
     def _done(self, connection: Connection, status: int) -> None:
+        if not connection.due:
+            self._idle_lost(connection)
+            return
         now = perf_counter()
         due, connection.due = connection.due, 0.0
         outcome = self._outcome
@@ -202,7 +222,7 @@ class Load:
         outcome.statuses[status] += 1
         if status > 0:
             outcome.latencies.append(now - due)
-            outcome.finished.append(now - self._begun)
+            outcome.finished.append(now - self.began)
             outcome.codes.append(status)
         if connection.closed:
             self._open -= 1
@@ -214,6 +234,12 @@ class Load:
             self._send(connection, self._waiting.popleft())
         else:
             self._free.append(connection)
+
+    def _idle_lost(self, connection: Connection) -> None:
+        if connection in self._free:
+            self._free.remove(connection)
+            self._open -= 1
+            self._reconnect()
 
     def _reconnect(self) -> None:
         if self._open < self._wanted:
@@ -239,7 +265,7 @@ class Load:
             self._free.append(connection)
 
     async def _connect(self) -> Connection:
-        connection = Connection(self._done)
+        connection = Connection(self._done, self._observe)
         async with asyncio.timeout(5):
             await asyncio.get_running_loop().create_connection(lambda: connection, *self._where)
         return connection

@@ -1,0 +1,154 @@
+"""Write docs/performance.md from ``benchmarks/results/*.json``: no figure in it is typed by hand.
+
+uv run python benchmarks/performance.py
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from common.processes import ROOT
+from common.results import FOLDER
+from common.tables import number, spread, table
+
+PAGE: Final = ROOT / "docs" / "performance.md"
+NAMES: Final = ("gateway", "feed_read", "churn", "overload")
+_INTRODUCTION: Final = """# Performance
+
+Written by `uv run python benchmarks/performance.py` from the results of the runs named below; `make bench` makes them
+anew. Every figure is the median of interleaved rounds, with the least and the most of them behind it. CPU time is what
+the kernel counted for a process and its children. The load comes from the same machine and takes its share of it:
+figures are for comparison within one run, not promises. A machine shared with other work makes all of them worse and
+their spread wider: the load average before each run is given."""
+
+
+def main() -> None:
+    results = {name: json.loads((FOLDER / f"{name}.json").read_text()) for name in NAMES}
+    PAGE.write_text(page(results))
+
+
+def page(results: dict[str, dict[str, Any]]) -> str:
+    """The whole document.
+
+    Args:
+        results: By benchmark, as `common.results.save` wrote them.
+    """
+    sections = [_INTRODUCTION]
+    for name in NAMES:
+        result = results[name]
+        sections += [_TITLES[name], _origin(result), *_SECTIONS[name](result["figures"])]
+        sections.append("\n".join(f"- {note}" for note in result["notes"]))
+    return "\n\n".join(sections) + "\n"
+
+
+def _origin(result: dict[str, Any]) -> str:
+    machine = result["machine"]
+    return (
+        f"`{result['command']}`, {result['date']}, commit {result['commit'] or 'unknown'}: {machine['cores']} cores of "
+        f"{machine['cpu']}, {machine['memory_gib']} GiB, Linux {machine['kernel']}, Python {machine['python']}, load "
+        f"average before {machine['load_before']}."
+    )
+
+
+def _gateway(figures: dict[str, Any]) -> list[str]:
+    peers = figures["peers"]
+    versions = ", ".join(f"{name} {version}" for name, version in figures["versions"].items())
+    rows = []
+    for peer in sorted(peers.values(), key=lambda one: -one["per_core_second"]["median"]):
+        ratio = peers["fanfold"]["per_core_second"]["median"] / peer["per_core_second"]["median"]
+        rows.append(
+            [
+                peer["title"],
+                spread(peer["per_core_second"]),
+                f"{ratio:.2f}",
+                spread(peer["p50_ms"], 2),
+                spread(peer["p99_ms"], 2),
+            ]
+        )
+    rate = number(peers["fanfold"]["rate"])
+    head = ["proxy", "requests a core-second", "Fanfold by it", f"p50 at {rate}/s, ms", "p99, ms"]
+    introduction = (
+        f"All do the same before the same upstreams ({versions}): verify the token, hash consistently on the user, "
+        "bound the load, count. Each is checked for that first."
+    )
+    return [introduction, table(head, rows)]
+
+
+def _feed_read(figures: dict[str, Any]) -> list[str]:
+    ways = {
+        "valkey": "straight from Valkey (the limit)",
+        "fanfold": "through the gateway",
+        "brute": "FastAPI + SQLModel, SQL for each read",
+    }
+    rows = [[title, spread(figures[name]["rate"])] for name, title in ways.items()]
+    budget = figures["fanfold"]["budget_us"]
+    total = sum(hop["median"] for hop in budget.values())
+    hops = [[name, spread(hop, 1), f"{100 * hop['median'] / total:.0f} %"] for name, hop in budget.items()]
+    brute = figures["brute"]["budget_us"]
+    half = figures["half_load"]
+    calm = (
+        f"The SQL feed takes {number(sum(hop['median'] for hop in brute.values()))} µs a read. At half of its rate "
+        f"({number(half['rate'])}/s, open model) a read through the gateway takes {spread(half['p50_ms'], 1)} ms at "
+        f"the median and {spread(half['p99_ms'], 1)} ms at p99."
+    )
+    return [
+        table(["warm feed reads", "a second"], rows),
+        "What one read through the gateway costs, by hop (CPU microseconds):",
+        table(["hop", "µs a read", "share"], [*hops, ["all", f"{total:.0f}", ""]]),
+        calm,
+    ]
+
+
+def _churn(figures: dict[str, Any]) -> list[str]:
+    calm = figures["phases"][0]
+    rows = [
+        [
+            phase["phase"],
+            number(phase["requests"]),
+            f"{100 * phase['moved']:.1f} %",
+            number(phase["p50_ms"], 1),
+            number(phase["p99_ms"], 1),
+            f"{phase['p99_ms'] - calm['p99_ms']:+.1f}",
+            number(phase["max_ms"], 1),
+        ]
+        for phase in figures["phases"]
+    ]
+    head = ["phase", "requests", "users moved", "p50, ms", "p99, ms", "p99 added, ms", "most, ms"]
+    return [
+        f"**{figures['errors']} errors** in {number(figures['requests'])} requests.",
+        table(head, rows),
+    ]
+
+
+def _overload(figures: dict[str, Any]) -> list[str]:
+    rows = [
+        [
+            f"{with_limits['load']:.1f}x",
+            number(with_limits["goodput"]),
+            f"{100 * with_limits['shed']:.0f} %",
+            number(with_limits["p99_ms"]),
+            number(without["goodput"]),
+            number(without["p99_ms"]),
+        ]
+        for with_limits, without in zip(figures["adaptive"], figures["unlimited"], strict=True)
+    ]
+    head = ["offered", "goodput/s", "shed", "p99 of accepted, ms", "goodput/s without limits", "p99 without, ms"]
+    introduction = (
+        f"Capacity of the services: {number(figures['capacity'])}/s. Past it the gateway keeps "
+        f"**{100 * figures['kept']:.0f} %** of its best goodput."
+    )
+    return [introduction, table(head, rows)]
+
+
+_TITLES: Final = {
+    "gateway": "## The gateway beside its peers",
+    "feed_read": "## Reading a feed",
+    "churn": "## Members that come and go",
+    "overload": "## More than there is room for",
+}
+_SECTIONS: Final = {"gateway": _gateway, "feed_read": _feed_read, "churn": _churn, "overload": _overload}
+
+
+if __name__ == "__main__":
+    main()
