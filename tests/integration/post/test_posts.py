@@ -158,6 +158,23 @@ async def test_an_edited_caption_is_read_at_once_and_changes_the_tags(room: Any)
         assert len(page["items"]) == expected, tag
 
 
+async def test_of_two_edits_of_one_caption_the_second_is_told(room: Any) -> None:
+    ada = await room.user()
+    path, head = f"/v1/posts/{(await room.post(ada, 'first'))['id']}", room.house.as_user(ada)
+    tag = (await room.get(path, ada)).headers["etag"]
+    await room.activity.put(f"{path}/like", headers=room.house.as_user(await room.user("bob")))
+    assert (await room.get(path, ada)).headers["etag"] == tag
+    edits = [room.api.patch(path, json={"caption": text}, headers=head | {"If-Match": tag}) for text in ("a", "b")]
+    answers = sorted(await asyncio.gather(*edits), key=lambda answer: answer.status_code)
+    assert [answer.status_code for answer in answers] == [200, 412]
+    now = await room.get(path, ada)
+    assert (now.headers["etag"], now.json()["caption"]) == (answers[0].headers["etag"], answers[0].json()["caption"])
+    late = await room.api.patch(
+        path, json={"caption": "c"}, headers=head | {"If-Match": f"{tag}, {now.headers['etag']}"}
+    )
+    assert late.status_code == 200
+
+
 async def test_edits_at_once_leave_the_blob_that_the_row_says(room: Any) -> None:
     ada = await room.user()
     made = await room.post(ada)

@@ -13,6 +13,7 @@ from PIL import Image
 from fanfold.contracts import events, internal, keys
 from fanfold.contracts.blobs import UserBlob
 from fanfold.contracts.ids import new_id
+from fanfold.dev.process import free_ports
 from fanfold.kit.peers import PeerProblem
 from fanfold.kit.users import Users
 from fanfold.profile.models import Credential, User
@@ -115,6 +116,23 @@ async def test_users_read_and_change_their_own_profile(profile: httpx.AsyncClien
     partly = await profile.patch("/v1/users/me", json={"bio": ""}, headers=person.headers)
     assert (partly.json()["display_name"], partly.json()["bio"]) == ("Countess", "")
     assert (await profile.get("/v1/users/me", headers=person.headers)).json() == partly.json()
+
+
+async def test_an_edit_of_what_somebody_else_changed_meanwhile_is_refused(
+    house: House, profile: httpx.AsyncClient, join: Join
+) -> None:
+    person = await join()
+    tag = (await profile.get("/v1/users/me", headers=person.headers)).headers["etag"]
+    expected = person.headers | {"If-Match": tag}
+    changed = await profile.patch("/v1/users/me", json={"bio": "one"}, headers=expected)
+    assert (changed.status_code, changed.headers["etag"] == tag) == (200, False)
+    late = await profile.patch("/v1/users/me", json={"bio": "two"}, headers=expected)
+    assert (late.status_code, late.json()["type"].rpartition("/")[2]) == (412, "precondition-failed")
+    assert (await profile.get("/v1/users/me", headers=person.headers)).json()["bio"] == "one"
+    strict = await house.start("profile", require_if_match=True, traffic_port=free_ports(1)[0])
+    assert (await strict.patch("/v1/users/me", json={"bio": "two"}, headers=person.headers)).status_code == 428
+    known = person.headers | {"If-Match": changed.headers["etag"]}
+    assert (await strict.patch("/v1/users/me", json={"bio": "two"}, headers=known)).status_code == 200
 
 
 async def test_others_are_found_by_id_and_by_name_in_any_case(

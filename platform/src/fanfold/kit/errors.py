@@ -5,8 +5,9 @@
     Problem
     ├── BadRequest (400)   ├── NotFound (404)   ├── Unprocessable (422)
     ├── Unauthorized (401) ├── Conflict (409)   ├── TooManyRequests (429)
-    ├── Forbidden (403)    ├── TooLarge (413)   └── Unavailable (503)
-                           └── UnsupportedMedia (415)
+    ├── Forbidden (403)    ├── TooLarge (413)   ├── Unavailable (503)
+    │                      ├── UnsupportedMedia (415)
+    └── PreconditionFailed (412), PreconditionRequired (428)
 """
 
 from __future__ import annotations
@@ -102,6 +103,20 @@ class Conflict(Problem):
 
     status = 409
     kind = "conflict"
+
+
+class PreconditionFailed(Problem):
+    """The thing is not what the request expects."""
+
+    status = 412
+    kind = "precondition-failed"
+
+
+class PreconditionRequired(Problem):
+    """The request must say what it expects."""
+
+    status = 428
+    kind = "precondition-required"
 
 
 class TooLarge(Problem):

@@ -75,6 +75,8 @@ class Settings(BaseSettings):
     database_pool: int = Field(default=5, ge=1, le=100)
     media_base_url: str = "/v1/media"
     """Prefix of photo URLs: a CDN's base URL, or the gateway's own media path."""
+    require_if_match: bool = False
+    """Whether edits without ``If-Match`` are refused with 428. Off: they overwrite whatever is there."""
     feed_length: int = Field(default=20, ge=1, le=100)
     celebrity_threshold: int = Field(default=10_000, ge=1)
 

@@ -42,6 +42,7 @@ async def build(runtime: Runtime[PostSettings]) -> ASGIApp:
         consumer = Consumer(runtime.redis, topic=topic, group=GROUP, name=settings.instance, handle=handle)
         runtime.background(f"consume-{topic}", consumer.run)
     app = create_app("Fanfold post", settings.version)
+    app.state.require_if_match = settings.require_if_match
     app.state.idempotency = Idempotency(valkey)
     app.include_router(posts_router(service, answers))
     app.include_router(lists_router(timelines, answers, CursorCodec(key, "timeline"), CursorCodec(key, "tag")))

@@ -11,6 +11,7 @@ from fanfold.contracts import internal
 from fanfold.contracts.api import Page, Post
 from fanfold.kit.errors import Forbidden, NotFound, Unprocessable
 from fanfold.kit.idempotency import IdempotentRoute, ReservedId
+from fanfold.kit.preconditions import Expected
 from fanfold.kit.views import author_view, encode, encode_page, post_view
 from fanfold.kit.web import PAGE_LIMIT, CurrentUser, CursorText, Limit, check_batch, internal_route
 from fanfold.post.captions import MAX_TAG, normalize_tag
@@ -38,13 +39,15 @@ class Answers:
         self.audience = audience
         self.media_base_url = media_base_url
 
-    async def post(self, member: bytes, viewer: UUID) -> Response:
+    async def post(self, member: bytes, viewer: UUID, tag: str) -> Response:
         """One post; 404 when it was deleted meanwhile, or its author's account is closed to the viewer."""
         shown = [member] if await self.audience.admits(viewer, _author(member)) else []
         posts = (await self._hydrator.hydrate(shown, viewer)).posts
         if not posts:
             raise NotFound("There is no such post.", kind="post-not-found")
-        return _json(posts[0])
+        answer = _json(posts[0])
+        answer.headers["etag"] = tag
+        return answer
 
     async def mixed_page(self, window: Window, viewer: UUID, cursors: CursorCodec) -> Response:
         """A page of posts of many authors: those are left out whose accounts are closed to the viewer."""
@@ -78,14 +81,15 @@ def posts_router(service: PostService, answers: Answers) -> APIRouter:
 
     @router.get("/{post_id}", response_model=Post)
     async def read_post(post_id: UUID, user_id: CurrentUser) -> Response:
-        """One post."""
-        return await answers.post(await service.member(post_id), user_id)
+        """One post. Its `ETag` goes into `If-Match` of an edit; what others add, as likes, does not change it."""
+        member, tag = await service.found(post_id)
+        return await answers.post(member, user_id, tag)
 
     @router.patch("/{post_id}", response_model=Post)
-    async def edit_post(post_id: UUID, change: CaptionChange, user_id: CurrentUser) -> Response:
-        """Change the caption of your own post."""
-        await service.edit(post_id, user_id, change.caption)
-        return await answers.post(post_id.bytes + user_id.bytes, user_id)
+    async def edit_post(post_id: UUID, change: CaptionChange, user_id: CurrentUser, expected: Expected) -> Response:
+        """Change the caption of your own post. With `If-Match` only the one you have read."""
+        tag = await service.edit(post_id, user_id, change.caption, expected)
+        return await answers.post(post_id.bytes + user_id.bytes, user_id, tag)
 
     @router.delete("/{post_id}", status_code=204)
     async def delete_post(post_id: UUID, user_id: CurrentUser) -> None:

@@ -16,6 +16,7 @@ from fanfold.contracts.ids import id_millis
 from fanfold.kit.errors import Forbidden, NotFound
 from fanfold.kit.logging import get_logger
 from fanfold.kit.outbox import Outbox
+from fanfold.kit.preconditions import entity_tag
 from fanfold.kit.valkey import ValkeyError
 from fanfold.post import captions, repository
 from fanfold.post.cache import PostCache, pack
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from fanfold.kit.db import Database
     from fanfold.kit.peers import Peers
+    from fanfold.kit.preconditions import Precondition
     from fanfold.post.schemas import NewPost
     from fanfold.post.timelines import Timelines
 
@@ -79,17 +81,19 @@ class PostService:
             log.warning("new_post_not_cached", error=str(error))
         return blob
 
-    async def edit(self, post_id: UUID, user_id: UUID, caption: str) -> None:
-        """Change the caption. Readers see it when this returns.
+    async def edit(self, post_id: UUID, user_id: UUID, caption: str, expected: Precondition) -> str:
+        """Change the caption; the tag of what it is now. Readers see it when this returns.
 
         Raises:
             NotFound: No such post.
             Forbidden: It is somebody else's.
+            PreconditionFailed: The caption is not the one expected.
         """
         async with self._database.transaction() as session:
-            await _lock_own(session, post_id, user_id)
+            expected.check(entity_tag((await _lock_own(session, post_id, user_id)).caption))
             await repository.change_caption(session, post_id, caption, captions.tags(caption), datetime.now(UTC))
         await self._rewrite([post_id])
+        return entity_tag(caption)
 
     async def delete(self, post_id: UUID, user_id: UUID) -> None:
         """Delete a post. No read that begins after this returns shows it.
@@ -140,8 +144,8 @@ class PostService:
             stored = await repository.find(session, [UUID(bytes=post_id) for post_id in ids])
         return await self._cache.refill(await self._packed(stored))
 
-    async def member(self, post_id: UUID) -> bytes:
-        """A post's id with its author's.
+    async def found(self, post_id: UUID) -> tuple[bytes, str]:
+        """A post's id with its author's, and the tag of what may be edited of it.
 
         Raises:
             NotFound: No such post.
@@ -152,7 +156,8 @@ class PostService:
             blob = (await self.blobs([post_id.bytes])).get(post_id.bytes, keys.TOMBSTONE)
         if blob == keys.TOMBSTONE:
             raise _not_found()
-        return member(post_id, UUID(bytes=_posts.decode(blob).author_id))
+        post = _posts.decode(blob)
+        return member(post_id, UUID(bytes=post.author_id)), entity_tag(post.caption)
 
     async def _rewrite(self, post_ids: Sequence[UUID]) -> None:
         """Write blobs from what the rows and the image service say now: after the commit, so that nothing is missed."""
@@ -189,12 +194,13 @@ def _new(post_id: UUID, author_id: UUID, new: NewPost) -> Stored:
     )
 
 
-async def _lock_own(session: AsyncSession, post_id: UUID, user_id: UUID) -> None:
+async def _lock_own(session: AsyncSession, post_id: UUID, user_id: UUID) -> Post:
     post = await repository.lock(session, post_id)
     if post is None:
         raise _not_found()
     if post.author_id != user_id:
         raise Forbidden("Only its author may change a post.")
+    return post
 
 
 def _not_found() -> NotFound:

@@ -63,6 +63,7 @@ async def build(runtime: Runtime[ProfileSettings]) -> ASGIApp:
     )
     runtime.background("images", consumer.run)
     app = create_app("Fanfold profile", settings.version)
+    app.state.require_if_match = settings.require_if_match
     for router in (
         accounts_router(accounts, settings.media_base_url),
         users_router(accounts, audience, settings.media_base_url),

@@ -12,9 +12,11 @@ from fanfold.contracts import internal
 from fanfold.contracts.api import Page
 from fanfold.kit.audience import Standing
 from fanfold.kit.errors import NotFound
+from fanfold.kit.preconditions import Expected
 from fanfold.kit.users import media_url
 from fanfold.kit.web import CurrentSession, CurrentUser, check_batch, internal_route, read_id
 from fanfold.profile import schemas
+from fanfold.profile.service import revision
 
 if TYPE_CHECKING:
     from fanfold.kit.audience import Audience
@@ -60,6 +62,10 @@ def accounts_router(accounts: Accounts, media_base_url: str) -> APIRouter:
     """Registration and what users do with their own profile."""
     router = APIRouter(tags=["profile"])
 
+    def _editable(user: models.User, response: Response) -> schemas.User:
+        response.headers["etag"] = revision(user)
+        return _user(user, media_base_url)
+
     @router.post("/v1/accounts", status_code=201)
     async def register(account: schemas.NewAccount) -> schemas.User:
         """Register. Log in with `POST /v1/sessions` afterwards."""
@@ -67,14 +73,16 @@ def accounts_router(accounts: Accounts, media_base_url: str) -> APIRouter:
         return _user(user, media_base_url)
 
     @router.get("/v1/users/me")
-    async def get_me(user_id: CurrentUser) -> schemas.User:
-        """Your own profile."""
-        return _user(await accounts.get(user_id), media_base_url)
+    async def get_me(user_id: CurrentUser, response: Response) -> schemas.User:
+        """Your own profile. Its `ETag` goes into `If-Match` of an edit."""
+        return _editable(await accounts.get(user_id), response)
 
     @router.patch("/v1/users/me")
-    async def change_me(user_id: CurrentUser, change: schemas.ProfileChange) -> schemas.User:
-        """Change your display name or bio, or who sees what you post."""
-        return _user(await accounts.change(user_id, change.model_dump(exclude_none=True)), media_base_url)
+    async def change_me(
+        user_id: CurrentUser, change: schemas.ProfileChange, expected: Expected, response: Response
+    ) -> schemas.User:
+        """Change your display name or bio, or who sees what you post. With `If-Match` only what you have read."""
+        return _editable(await accounts.change(user_id, change.model_dump(exclude_none=True), expected), response)
 
     @router.delete("/v1/users/me", status_code=204)
     async def delete_me(user_id: CurrentUser, farewell: schemas.Farewell, address: ClientAddress) -> None:

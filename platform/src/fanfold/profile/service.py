@@ -14,6 +14,7 @@ from fanfold.kit.db import IntegrityError, SQLAlchemyError
 from fanfold.kit.errors import Conflict, Forbidden, NotFound, Unauthorized
 from fanfold.kit.logging import get_logger
 from fanfold.kit.outbox import Outbox
+from fanfold.kit.preconditions import Precondition, entity_tag
 from fanfold.profile import passwords, repository
 from fanfold.profile.models import Session, User, outbox
 from fanfold.profile.throttle import Attempt
@@ -39,6 +40,9 @@ log = get_logger(__name__)
 
 ENDED_SESSIONS_DAYS = 30
 """How long an ended session is kept for its user to see."""
+
+
+ANYTHING = Precondition()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +110,15 @@ class Accounts:
             users = await repository.get_users(session, user_ids)
         return await self._parts.directory.refill(users)
 
-    async def change(self, user_id: UUID, values: Mapping[str, str | bool]) -> User:
-        """Change these fields; NotFound if there is no such user."""
+    async def change(self, user_id: UUID, values: Mapping[str, str | bool], expected: Precondition = ANYTHING) -> User:
+        """Change these fields.
+
+        Raises:
+            NotFound: There is no such user.
+            PreconditionFailed: The profile is not as expected.
+        """
         async with self._changing(user_id) as (session, user):
+            expected.check(revision(user))
             was_private = user.private
             for field, value in values.items():
                 setattr(user, field, value)
@@ -334,6 +344,11 @@ class Sessions:
             refresh_token=str(token),
             user_id=token.user_id,
         )
+
+
+def revision(user: User) -> str:
+    """Tag of what a user may edit of their profile."""
+    return entity_tag(user.display_name, user.bio, user.private, user.picture_id)
 
 
 def _now() -> datetime:
