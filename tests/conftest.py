@@ -11,11 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from PIL import ExifTags, Image, ImageChops, ImageCms, ImageOps, ImageStat
 
 from fanfold_loadtest.photos import PHOTOS
 
 Make = Callable[..., Path]
+
+# What a property takes on a busy machine says nothing about it.
+settings.register_profile("fanfold", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("fanfold")
 
 
 @pytest.fixture
