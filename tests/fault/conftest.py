@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import asyncpg
@@ -54,7 +54,7 @@ REQUEST_SECONDS = 4.0
 OUTLIER_ERRORS = 5
 HOST = "127.0.0.1"
 START_SECONDS = 60.0
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Any]:
@@ -165,13 +165,13 @@ class Gateway:
         self._settings = settings
         self._stack = AsyncExitStack()
 
-    async def __aenter__(self) -> Self:
+    async def start(self) -> None:
         for client in (self.client, self.admin):
             await self._stack.enter_async_context(client)
         await self._stack.enter_async_context(Runtime(self._settings).started(build))
-        return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def stop(self) -> None:
+        """As SIGTERM does."""
         await self._stack.aclose()
 
     async def ready(self) -> bool:
@@ -225,8 +225,7 @@ class Scene:
         partial.write_bytes(data)
         partial.replace(self.file)
 
-    def make_gateway(self, **settings: Any) -> Gateway:
-        """A gateway to enter."""
+    async def start_gateway(self) -> None:
         traffic, admin = free_ports(2)
         values = {
             "traffic_port": traffic,
@@ -236,10 +235,16 @@ class Scene:
             "request_seconds": REQUEST_SECONDS,
             "outlier_errors": OUTLIER_ERRORS,
             "connect_seconds": 0.5,
+            "snapshot_confirm_seconds": 60,
             "grace_seconds": 0.3,
-            **settings,
         }
-        return Gateway(self._settings_for("gateway", **values))
+        self.gateway = Gateway(self._settings_for("gateway", **values))
+        await self.gateway.start()
+
+    async def restart_gateway(self) -> None:
+        """Another in its place, as a container that is started again on its volume."""
+        await self.gateway.stop()
+        await self.start_gateway()
 
     def bearer(self, person: UUID) -> dict[str, str]:
         """The headers of one who is logged in."""
@@ -283,9 +288,10 @@ async def scene(
         scene = Scene(settings_for, tmp_path, links, redis)
         await scene.furnish()
         scene.locate(scene.snapshot(1))
-        scene.gateway = await stack.enter_async_context(scene.make_gateway())
+        await scene.start_gateway()
         await until(scene.gateway.ready, "a ready gateway")
         yield scene
+        await scene.gateway.stop()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from uuid import UUID
 import httpx
 
 PEOPLE: Final = 8
-PATIENCE: Final = 30.0
+PATIENCE: Final = 60.0
 BROKEN_OFF: Final = 0
 """For a status: the connection ended in the middle of an answer."""
 
