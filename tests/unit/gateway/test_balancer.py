@@ -46,6 +46,23 @@ def test_a_hot_user_spills_over_once_the_slot_is_above_its_share() -> None:
     assert made.choose("feed", KEY, set()) is not home
 
 
+def test_among_hundreds_of_slots_the_load_stays_bounded_though_it_is_counted_now_and_then() -> None:
+    made = balancer(*slots(300))
+    for _ in range(4 * 300):
+        made.choose("feed", KEY, set()).in_flight += 1
+    loads = [endpoint.in_flight for _, endpoint in made.endpoints()]
+    assert sum(loads) == 1_200
+    assert max(loads) <= LOAD_FLOOR + 1
+
+
+def test_with_every_slot_near_full_one_with_room_is_found() -> None:
+    made = balancer(*slots(50))
+    *others, spare = [endpoint for _, endpoint in made.endpoints()]
+    for endpoint in others:
+        endpoint.in_flight = endpoint.limit
+    assert made.choose("feed", KEY, set()) is spare
+
+
 def test_a_slot_that_failed_is_not_chosen_again_while_there_is_another() -> None:
     made = balancer(*slots(2))
     home = made.choose("feed", KEY, set())

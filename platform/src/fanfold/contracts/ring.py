@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import xxhash
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from fanfold.contracts.snapshot import Slot
 
@@ -30,6 +30,7 @@ SECTORS: Final = SPACE >> SECTOR_SHIFT
 as long as it takes, on whatever thread it runs."""
 VIRTUAL_NODES: Final = 160
 BOUNDED_LOAD: Final = 1.25
+MOST_WALKED: Final = 16
 
 
 def key_of(user_id: bytes) -> int:
@@ -130,30 +131,34 @@ class Ring:
         """Load at which a slot takes no more, when ``total`` is on all slots and one comes; never below ``floor``."""
         return max(floor, math.ceil(self._bound * (total + 1) * self._shares[index]))
 
-    def place(self, key: int, loads: Sequence[int], *, floor: int = 0, without: Collection[int] = ()) -> int | None:
+    def place(
+        self, key: int, load_of: Callable[[int], int | None], total: int, *, floor: int = 0, most: int = MOST_WALKED
+    ) -> int | None:
         """The first slot of `walk` that may take one more.
 
         Args:
             key: Position of the key.
-            loads: Current load of each slot, in the order of `names`.
+            load_of: Current load of the slot at an index of `names`; None excludes it, e.g. because it just failed.
+            total: Load of all slots together, as it was lately: it is not summed up here, so that one placement costs a
+                few steps however many slots there are.
             floor: A slot loaded less than this always takes its keys: at a handful of requests the mean says nothing,
                 and a key that leaves home meets a cold cache.
-            without: Slots not to choose, e.g. because they just failed.
+            most: Slots looked at; with a bound of 1.25 one of five has room, so that sixteen are next to never full.
 
         Returns:
-            The slot's index; None when ``without`` leaves none. When only slots above the bound are left (those with
-            room are excluded), the first of these.
+            The slot's index; None when there is no room at so many, or none that is not excluded. When all slots were
+            looked at and only some above the bound are left (those with room are excluded), the first of these.
         """
-        total = sum(loads)
         fallback: int | None = None
-        for index in self.walk(key):
-            if index in without:
+        for index in itertools.islice(self.walk(key), most):
+            load = load_of(index)
+            if load is None:
                 continue
-            if loads[index] < self.capacity(index, total, floor):
+            if load < self.capacity(index, total, floor):
                 return index
             if fallback is None:
                 fallback = index
-        return fallback
+        return fallback if len(self.names) <= most else None
 
 
 def eligible(slots: Sequence[Slot]) -> list[Slot]:

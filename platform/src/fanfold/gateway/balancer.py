@@ -23,15 +23,19 @@ if TYPE_CHECKING:
 LOAD_FLOOR: Final = 8
 """Requests under way at one slot before bounded load may send a key elsewhere. Below, a mean over a handful of requests
 would move keys at random, each to a cold cache."""
+COUNTED_AN_ASK: Final = 16
+"""Slots. Between two counts of n slots at most n / 16 requests come: a hundredth of what the floor lets them have."""
 
 
 class ServiceSlots:
     """The slots of one service at one epoch. Replaced as a whole, never changed."""
 
-    __slots__ = ("_floor", "endpoints", "members", "ring")
+    __slots__ = ("_count_in", "_floor", "_in_flight", "endpoints", "members", "ring")
 
     def __init__(self, ring: Ring, members: dict[str, Endpoint], limit: int) -> None:
         self._floor = min(LOAD_FLOOR, limit)
+        self._in_flight = 0
+        self._count_in = 0
         self.ring = ring
         self.members = members
         self.endpoints = [members[name] for name in ring.names]
@@ -47,11 +51,15 @@ class ServiceSlots:
                 # The same as what follows, without a walk: its owner takes nearly every request.
                 if load < self._floor:
                     return endpoint
-                if load < self.ring.capacity(index, sum([one.in_flight for one in endpoints]), LOAD_FLOOR):
+                if load < self.ring.capacity(index, self._load(), LOAD_FLOOR):
                     return endpoint
-        without = {index for index, endpoint in enumerate(endpoints) if not endpoint.open_to(tried)}
-        found = self.ring.place(key, [endpoint.in_flight for endpoint in endpoints], floor=LOAD_FLOOR, without=without)
-        return None if found is None else endpoints[found]
+
+        def load_of(index: int) -> int | None:
+            endpoint = endpoints[index]
+            return endpoint.in_flight if endpoint.open_to(tried) else None
+
+        found = self.ring.place(key, load_of, self._load(), floor=LOAD_FLOOR)
+        return self.least_loaded(tried) if found is None else endpoints[found]
 
     def least_loaded(self, tried: AbstractSet[str]) -> Endpoint | None:
         """The less loaded of two random slots (Mitzenmacher, "The Power of Two Choices", 2001)."""
@@ -62,6 +70,14 @@ class ServiceSlots:
                 return None
             one, other = random.choice(choices), random.choice(choices)  # noqa: S311 - as above
         return one if one.in_flight <= other.in_flight else other
+
+    def _load(self) -> int:
+        """Requests under way at all slots, counted anew once in so many asks that an ask costs the same at any size."""
+        if self._count_in <= 0:
+            self._in_flight = sum(endpoint.in_flight for endpoint in self.endpoints)
+            self._count_in = len(self.endpoints) // COUNTED_AN_ASK
+        self._count_in -= 1
+        return self._in_flight
 
 
 class Balancer:
