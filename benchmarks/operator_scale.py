@@ -154,7 +154,11 @@ async def measure(options: argparse.Namespace) -> Figures:
 async def fill(kube: Kube, process: Process, platforms: int, limit: float) -> Phase:
     started = time.monotonic()
     await kube.make_platforms(platforms)
-    await until(kube.all_ready, limit, "every platform Ready")
+    try:
+        await until(kube.all_ready, limit, "every platform Ready")
+    except SystemExit:
+        print(f"after {limit:.0f} s {kube.ready} of {platforms} platforms are Ready; so far {process.spent()}")
+        raise
     seconds = time.monotonic() - started
     await process.quiet(limit)
     return {"seconds": round(seconds, 1), **process.spent()}
@@ -190,7 +194,7 @@ async def resync(process: Process, resources: int, limit: float) -> Phase:
         if time.monotonic() > deadline:
             raise SystemExit("no full resync within the limit")
         await asyncio.sleep(0.1)
-    seconds = time.monotonic() - (began or time.monotonic())
+    seconds = time.monotonic() - began if began else 0.0
     spent = process.calls() - calls
     return {
         "seconds": round(seconds, 1),
@@ -338,6 +342,7 @@ class Kube:
         self._turns = asyncio.Semaphore(CONCURRENCY)
         self._sliced: set[str] = set()
         self._platforms = 0
+        self.ready = 0
 
     async def __aenter__(self) -> Self:
         return self
@@ -384,10 +389,10 @@ class Kube:
     async def all_ready(self) -> bool:
         listing = await self.call("GET", "/apis/fanfold.dev/v1alpha1/platforms")
         conditions = [one for item in listing["items"] for one in item.get("status", {}).get("conditions", ())]
-        ready = sum(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+        self.ready = sum(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
         if sys.stderr.isatty():
-            print(f"\r{ready} of {self._platforms} platforms are Ready ", end="", file=sys.stderr, flush=True)
-        return ready == self._platforms
+            print(f"\r{self.ready} of {self._platforms} platforms are Ready ", end="", file=sys.stderr, flush=True)
+        return self.ready == self._platforms
 
     async def play_forever(self) -> None:
         while True:
