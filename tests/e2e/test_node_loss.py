@@ -1,4 +1,4 @@
-"""Two nodes, and what happens there: restarts, evictions, a node that is suddenly gone, and at last an uninstall.
+"""Two nodes, and what happens to nodes and pods there: restarts, evictions, and a node that is suddenly gone.
 
 The embedded stores keep their data on the node they were scheduled to (a local volume), so the node that is lost is the
 other one: what is proven here is that services, workers and gateways survive, not that one disk does.
@@ -18,8 +18,8 @@ import pytest
 from fanfold.contracts import snapshot as snapshots
 from tests.e2e.traffic import Traffic
 from tools.local.clusters import Kubectl, Native
-from tools.local.up import PLATFORM, RELEASE, install
-from tools.progress import ROOT, StageError, Stages, say
+from tools.local.up import PLATFORM, install
+from tools.progress import StageError, Stages, say
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -190,33 +190,6 @@ def test_an_eviction_takes_one_replica_at_a_time_and_fails_no_request(kubectl: K
     assert not report.failed, report.failures()
 
 
-FILL = "import os; os.posix_fallocate(os.open('/tmp/fill', os.O_CREAT | os.O_WRONLY), 0, 1100 << 20)"
-"""More than a pod may keep in its /tmp."""
-
-
-def test_a_replica_that_the_kubelet_evicts_is_replaced_in_its_slot(kubectl: Kubectl, url: str) -> None:
-    """As under node pressure: no budget is asked, no hook waited for, and the pod stays behind as Failed."""
-    until(lambda: whole(kubectl), "all replicas and slots")
-    slots = {slot.slot for slot in snapshot(kubectl).services["feed"]}
-    pod, _ = (found["metadata"]["name"] for found in pods(kubectl, "feed"))
-    with Traffic(url) as traffic:
-        kubectl.run("exec", pod, "--", "python3", "-c", FILL)
-
-        def evicted() -> bool:
-            status: Any = kubectl.get("pod", pod)["status"]
-            return (status["phase"], status.get("reason")) == ("Failed", "Evicted")
-
-        seconds = until(evicted, "the kubelet's eviction", seconds=120)
-        seconds += until(lambda: whole(kubectl), "the evicted replica's successor")
-        time.sleep(3)
-        report = traffic.stop()
-    kubectl.run("delete", "pod", pod)
-    assert {slot.slot for slot in snapshot(kubectl).services["feed"]} == slots
-    say(f"evicted by the kubelet: whole after {seconds:.0f} s; {dict(report.answered)}, {len(report.failed)} failed")
-    assert not [failure for failure in report.failed if failure[0] > seconds + 1], report.failures()
-    assert not traffic.lost(30)
-
-
 def test_the_last_replica_of_a_service_stays_until_its_successor_has_its_slot(kubectl: Kubectl, url: str) -> None:
     """One replica, deleted by hand: it is the preStop hook that keeps it until another has taken over."""
     until(lambda: whole(kubectl), "all replicas and slots")
@@ -291,15 +264,3 @@ def test_a_node_that_comes_back_is_cleaned_up_and_used_again(cluster: Native, ku
     kubectl.run("rollout", "restart", f"deployment/{PLATFORM}-feed")
     kubectl.run("rollout", "status", f"deployment/{PLATFORM}-feed", "--timeout=300s", seconds=320)
     until(lambda: where(kubectl, "feed") == {STAYS, GOES}, "feed on both nodes")
-
-
-def test_uninstalling_takes_the_platform_along_if_asked_to_and_leaves_its_data(kubectl: Kubectl) -> None:
-    chart = ROOT / "charts" / "fanfold"
-    kubectl.helm("upgrade", RELEASE, chart, "--reuse-values", "--set", "uninstall.platforms=Delete")
-    kubectl.helm("uninstall", RELEASE, "--timeout=280s", seconds=300)
-    assert items(kubectl.get("platforms")) == []
-    ours = f"--selector=fanfold.dev/platform={PLATFORM}"
-    assert items(kubectl.get("deployments,statefulsets,services,pods,configmaps,jobs,platformservices", ours)) == []
-    assert len(items(kubectl.get("persistentvolumeclaims", ours))) == len(STORES)
-    chart_made = "deployments,jobs,serviceaccounts,roles,clusterroles,clusterrolebindings"
-    assert items(kubectl.get(chart_made, "--selector=app.kubernetes.io/part-of=fanfold")) == []
