@@ -72,7 +72,7 @@ ALL: tuple[Stage, ...] = (
     ("faults behind a gateway", _pytest("fault", "tests/fault", seconds=600)),
     ("build the cluster", _build_cluster),
     ("cluster's own tests", _go),
-    ("operator on a real API server", _pytest("operator", "tests/integration", "-m", "cluster", seconds=1200)),
+    ("operator on a real API server", _pytest("operator", "tests/integration", "-m", "cluster", seconds=1800)),
     ("install helm", _helm),
     ("chart", _pytest("chart", "tests/chart", seconds=300)),
     ("build the images", _build_images),
