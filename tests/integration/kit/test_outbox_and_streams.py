@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from fanfold.contracts import events, keys
 from fanfold.contracts.events import PostCreated
 from fanfold.contracts.ids import new_id
-from fanfold.kit import streams
+from fanfold.kit import outbox, streams
 from fanfold.kit.db import Database
 from fanfold.kit.outbox import Outbox, Relay, outbox_table
 from fanfold.kit.streams import Consumer, PoisonError
@@ -133,6 +133,54 @@ async def test_a_relay_that_dies_before_the_delete_publishes_again(
 
 async def _refuse(*_: Any) -> None:
     raise ConnectionError
+
+
+async def test_the_relay_slows_while_consumers_cannot_follow_and_commits_go_on(
+    stores: BackingStores, database: Database, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "BACKLOG_MESSAGES", 20)
+    monkeypatch.setattr(outbox, "SLOW_BATCH", 3)
+    monkeypatch.setattr(outbox, "SLOW_SECONDS", 0.01)
+    seconds = 0.0
+    relay = Relay(schema="outbox_test", database_url=stores.database_url, redis=redis, now=lambda: seconds)
+    connection = await asyncpg.connect(stores.database_url.replace("+asyncpg", ""))
+
+    async def commit(count: int) -> None:
+        async with database.transaction() as session:
+            await Outbox(TABLE).add(session, *(a_post() for _ in range(count)))
+
+    async def left() -> int:
+        count: int = await connection.fetchval("SELECT count(*) FROM outbox_test.outbox")
+        return count
+
+    try:
+        await commit(4)
+        assert await relay.relay_once(connection, await relay.allowance()) == 4
+        stream = keys.stream("posts", 0)
+        await redis.delete(stream)
+        long_ago = 1_700_000_000_000
+        for number in range(20):
+            await redis.xadd(stream, {b"event": b""}, id=f"{long_ago + number}-0")
+        await redis.xgroup_create(stream, "feed-worker", id="0")
+        assert await relay.allowance() == outbox.BATCH  # measured a moment ago
+        seconds += outbox.MEASURE_SECONDS
+        assert await relay.allowance() == 3
+        await commit(7)
+        assert await relay.relay_once(connection, await relay.allowance()) == 3
+        assert await left() == 4
+        task = asyncio.create_task(relay.run())
+        await commit(5)  # nothing is refused, and all of it goes, slowly
+        await until(lambda: _is(left, 0))
+        task.cancel()
+        await redis.xgroup_setid(stream, "feed-worker", id="$")
+        seconds += outbox.MEASURE_SECONDS
+        assert await relay.allowance() == outbox.BATCH
+    finally:
+        await connection.close()
+
+
+async def _is(count: Callable[[], Awaitable[int]], expected: int) -> bool:
+    return await count() == expected
 
 
 async def test_only_one_relay_of_a_schema_works_at_a_time_and_another_takes_over(

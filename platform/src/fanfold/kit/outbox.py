@@ -2,11 +2,15 @@
 
 One relay per schema works at a time (a PostgreSQL session lock elects it), woken by NOTIFY and by a polling floor. A
 row is deleted after the stream has it: a crash between the two publishes it twice, never zero times.
+
+When consumers cannot follow, the relay slows: what waits then waits in PostgreSQL, whose disks hold more than Valkey's
+memory. Commits go on as before.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,8 +23,11 @@ from fanfold.contracts import events, keys
 from fanfold.kit import metrics
 from fanfold.kit.db import engine_url
 from fanfold.kit.logging import get_logger, request_id
+from fanfold.kit.streams import backlog
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from redis.asyncio import Redis
     from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -30,6 +37,14 @@ POLL_SECONDS: Final = 1.0
 """Floor when a notification was lost."""
 BATCH: Final = 500
 RETRY_SECONDS: Final = 1.0
+BACKLOG_SECONDS: Final = 60.0
+BACKLOG_MESSAGES: Final = 10_000
+"""Consumers cannot follow when so many messages of one group wait, the oldest of them so long. Age alone may be one
+message that fails, number alone a moment's crowd."""
+MEASURE_SECONDS: Final = 5.0
+SLOW_BATCH: Final = 100
+SLOW_SECONDS: Final = 1.0
+"""Then so many rows go at once, and the next after this pause."""
 _LOCK_CLASS: Final = 0x0FFA  # first key of the two-key advisory lock; the second is the schema's hash
 
 
@@ -72,10 +87,23 @@ class Outbox:
 
 
 class Relay:
-    """Moves rows of one outbox to the streams, oldest first, while it holds the schema's lock."""
+    """Moves rows of one outbox to the streams, oldest first, while it holds the schema's lock.
 
-    def __init__(self, *, schema: str, database_url: str, redis: Redis) -> None:
+    Args:
+        schema: Whose outbox.
+        database_url: Where it is.
+        redis: redis-py client of the streams.
+        now: Seconds on a clock that never goes back.
+    """
+
+    def __init__(
+        self, *, schema: str, database_url: str, redis: Redis, now: Callable[[], float] = time.monotonic
+    ) -> None:
         self._schema = schema
+        self._now = now
+        self._topics: set[str] = set()
+        self._measured_at = -math.inf
+        self._crowded = False
         self._dsn = engine_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
         self._redis = redis
         self._wake = asyncio.Event()
@@ -99,7 +127,9 @@ class Relay:
             log.info("outbox_relay_leads", schema=self._schema)
             while True:
                 self._wake.clear()
-                if await self.relay_once(connection) == BATCH:
+                limit = await self.allowance()
+                if await self.relay_once(connection, limit) == limit:
+                    await asyncio.sleep(SLOW_SECONDS if self._crowded else 0)
                     continue
                 try:
                     async with asyncio.timeout(POLL_SECONDS):
@@ -109,16 +139,34 @@ class Relay:
         finally:
             connection.terminate()
 
-    async def relay_once(self, connection: asyncpg.Connection) -> int:
-        """Publish and delete up to `BATCH` rows; how many there were."""
+    async def allowance(self) -> int:
+        """Rows that may go at once: few while consumers of this outbox's topics cannot follow."""
+        if self._now() - self._measured_at >= MEASURE_SECONDS:
+            crowded = await self._measure()
+            if crowded != self._crowded:
+                log.warning("outbox_relay_slowed" if crowded else "outbox_relay_at_full_speed", schema=self._schema)
+            self._crowded, self._measured_at = crowded, self._now()
+        return SLOW_BATCH if self._crowded else BATCH
+
+    async def _measure(self) -> bool:
+        for topic in sorted(self._topics):
+            for group in events.GROUPS.get(topic, ()):
+                waiting = await backlog(self._redis, topic, group)
+                if waiting.messages >= BACKLOG_MESSAGES and waiting.oldest_seconds() >= BACKLOG_SECONDS:
+                    return True
+        return False
+
+    async def relay_once(self, connection: asyncpg.Connection, limit: int = BATCH) -> int:
+        """Publish and delete up to ``limit`` rows; how many there were."""
         table = f'"{self._schema}".outbox'
         rows = await connection.fetch(
             f"SELECT id, topic, partition, event, request_id, extract(epoch FROM created_at) AS at "  # noqa: S608 - own schema name
-            f"FROM {table} ORDER BY id LIMIT {BATCH}"
+            f"FROM {table} ORDER BY id LIMIT {limit}"
         )
         metrics.OUTBOX_LAG.labels(self._schema).set(time.time() - float(rows[0]["at"]) if rows else 0.0)
         if not rows:
             return 0
+        self._topics.update(row["topic"] for row in rows)
         async with self._redis.pipeline(transaction=False) as pipe:
             for row in rows:
                 fields: dict[Any, Any] = {b"event": row["event"], b"request_id": row["request_id"]}
