@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 MAX_AGE_SECONDS: Final = 600
 """How long a browser may remember a preflight; Chromium takes no more than 7,200."""
-_ALLOWED: Final = f"authorization, content-type, {headers.IDEMPOTENCY_KEY}, {headers.REQUEST_ID}, {headers.TRACEPARENT}"
+_ALLOWED: Final = (
+    f"authorization, content-type, if-match, if-none-match, {headers.IDEMPOTENCY_KEY}, {headers.REQUEST_ID}, "
+    f"{headers.TRACEPARENT}"
+)
 _EXPOSED: Final = f"{headers.REQUEST_ID}, retry-after, ratelimit, ratelimit-policy, location, etag"
 
 
