@@ -60,7 +60,7 @@ lint: bootstrap ## Lint, format check, types and import contracts
 	@$(UV) python -m tools.stages lint
 format: bootstrap ## Format the code and apply safe fixes
 	@$(UV) ruff format . && $(UV) ruff check --fix .
-dashboards: bootstrap ## Write the dashboards and Prometheus rules anew
+dashboards: bootstrap ## Write the dashboards and Prometheus rules, and the chart's copies, anew
 	@$(UV) python -m dashboards.generate
 openapi: bootstrap ## Write the gateway's merged OpenAPI document anew
 	@$(UV) python -m tools.openapi

@@ -245,7 +245,7 @@ def _variable(name: str) -> dict[str, Any]:
         "query": query,
         "includeAll": True,
         "multi": True,
-        "allValue": ".*",
+        "allValue": ".+",  # not ".*": it is true of series without the label, too
         "current": {"text": "All", "value": "$__all"},
         "refresh": 2,
     }

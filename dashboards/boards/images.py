@@ -95,7 +95,7 @@ BOARD: Final = Board(
                     "Messages that became dead letters. Nothing is normal.",
                     (
                         (
-                            "{{topic}}",
+                            "given up",
                             or_zero(rate("fanfold_events_handled_total", matchers=f'{WORKER},outcome="dead"')),
                         ),
                     ),

@@ -54,13 +54,17 @@ class Options:
 
 
 class ComponentProcess:
-    """One component, run as ``fanfold run NAME``."""
+    """One component, run as ``fanfold run NAME``.
+
+    Attributes:
+        admin: ``host:port`` of its admin port.
+    """
 
     def __init__(self, launch: Launch, env: dict[str, str], log: Path) -> None:
         self.name = launch.name
         self.log = log
         self._env = env
-        self._url = f"http://{HOST}:{launch.admin_port}/readyz"
+        self.admin = f"{HOST}:{launch.admin_port}"
         self.process: ChildProcess
         if log.exists():
             log.replace(log.with_suffix(".log.previous"))
@@ -73,7 +77,7 @@ class ComponentProcess:
     def unready(self, client: httpx.Client) -> str:
         """Why it cannot serve now; empty when it can."""
         try:
-            answer = client.get(self._url)
+            answer = client.get(f"http://{self.admin}/readyz")
         except httpx.TransportError:
             return "does not answer yet"
         return "" if answer.is_success else answer.text
@@ -166,8 +170,11 @@ class DevPlatform:
             process.stop()
 
     def _wait(self, deadline: float) -> None:
+        with httpx.Client(timeout=PROBE_SECONDS, trust_env=False) as client:
+            self._wait_with(client, deadline)
+
+    def _wait_with(self, client: httpx.Client, deadline: float) -> None:
         waiting = list(self.components)
-        client = self._stack.enter_context(httpx.Client(timeout=PROBE_SECONDS, trust_env=False))
         while waiting:
             for component in waiting:
                 if not component.process.running():
