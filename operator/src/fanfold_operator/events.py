@@ -43,12 +43,15 @@ _TOLD: Final = frozenset({
     "CacheReady",
     "ObjectStoreReady",
     "MigrationsComplete",
+    "UpToDate",
     "Exposed",
     "AutoscalingActive",
 })  # fmt: skip
 _ORDINARY: Final = frozenset({
     "Waiting",
+    "Installing",
     "Migrating",
+    "RollingOut",
     "PodNotReady",
     "PodsNotReady",
     "ServicesNotReady",

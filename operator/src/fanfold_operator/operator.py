@@ -17,6 +17,7 @@ from fanfold_operator.api import Api, ApiError, login
 from fanfold_operator.apply import Writer
 from fanfold_operator.autoscale.scaler import Autoscaler
 from fanfold_operator.discovery import Discovery
+from fanfold_operator.error_rate import ErrorWatch
 from fanfold_operator.events import Recorder
 from fanfold_operator.fencing import Fence
 from fanfold_operator.handlers import watching
@@ -200,8 +201,11 @@ class Operator:
         stack.callback(releases.close)
         scraper = Scraper()
         stack.push_async_callback(scraper.close)
-        autoscaler = Autoscaler(api, self.store, self._measure or scraper.scrape, enqueue)
+        measure = self._measure or scraper.scrape
+        autoscaler = Autoscaler(api, self.store, measure, enqueue)
         stack.push_async_callback(autoscaler.close)
+        errors = ErrorWatch(self.store, measure, enqueue)
+        stack.push_async_callback(errors.close)
         stack.callback(metrics.forget_all_scaling)
         return Reconciler(
             api=api,
@@ -212,6 +216,7 @@ class Operator:
             releases=releases,
             discovery=Discovery(api),
             autoscaler=autoscaler,
+            errors=errors,
             images=self._options.images,
         )
 

@@ -16,6 +16,7 @@ from fanfold_operator.credentials import Credentials
 from fanfold_operator.kinds import Key, Manifest, key_of, owner_of
 from fanfold_operator.planning import components, platform, ring, service, summary
 from fanfold_operator.planning.actions import Images, View
+from fanfold_operator.planning.upgrade import UNDER_WAY, Phase, recorded
 from fanfold_operator.resources import meta
 from fanfold_operator.ring.endpoints import pods_behind
 
@@ -25,13 +26,18 @@ if TYPE_CHECKING:
     from fanfold_operator.autoscale.report import State
     from fanfold_operator.autoscale.scaler import Autoscaler
     from fanfold_operator.discovery import Discovery
+    from fanfold_operator.error_rate import ErrorWatch
     from fanfold_operator.events import Recorder
+    from fanfold_operator.planning.upgrade import ErrorRate
     from fanfold_operator.ring.acks import AckTracker
     from fanfold_operator.ring.releases import Releases
     from fanfold_operator.store import Store
 
 UNREADY_SECONDS: Final = 10.0
 """A platform that is not ready is looked at this often: what it waits for may be a Secret, which is not watched."""
+
+UPGRADE_SECONDS: Final = 2.0
+"""One that is being upgraded: what it waits for may be time."""
 
 OPTIONAL_SECONDS: Final = 30.0
 """Objects of APIs that a cluster may not serve are not watched, but looked at this often."""
@@ -51,6 +57,7 @@ class Reconciler:
         releases: Releases,
         discovery: Discovery,
         autoscaler: Autoscaler,
+        errors: ErrorWatch,
         images: Images,
     ) -> None:
         self._api = api
@@ -61,6 +68,7 @@ class Reconciler:
         self._releases = releases
         self._discovery = discovery
         self._autoscaler = autoscaler
+        self._errors = errors
         self._images = images
         self._credentials = Credentials(api, writer)
         self._ring_maps: dict[Key, Manifest] = {}
@@ -86,7 +94,8 @@ class Reconciler:
         lost: tuple[str, ...] = ()
         if not view.paused:
             lost = await self._credentials.ensure(resource, stages.embedded, retain=stages.retains)
-        view = replace(view, secrets=await self._external_secrets(stages), lost_volumes=lost)
+        secrets = await self._external_secrets(stages)
+        view = replace(view, secrets=secrets, lost_volumes=lost, errors=self._error_rate(stages))
         actions = platform.plan(platform.Stages(view, self._images))
         conflicts = await self._writer.bring_about(actions, PLATFORM_MANAGER)
         view = replace(
@@ -98,7 +107,17 @@ class Reconciler:
         gateway = Key(kinds.SERVICE.kind, view.namespace, meta.child_name(view.name, ring.GATEWAY))
         status = summary.status(platform.Stages(view, self._images), self._store.get(gateway))
         await self._tell(resource, status)
+        if (upgrade := recorded(status)) and upgrade.phase in UNDER_WAY and not view.paused:
+            return UPGRADE_SECONDS
         return None if is_true({"status": status}, "Ready") else UNREADY_SECONDS
+
+    def _error_rate(self, stages: platform.Stages) -> ErrorRate | None:
+        """Of the gateways, while services are rolled."""
+        key, upgrade = key_of(stages.view.resource), stages.upgrade
+        if upgrade and upgrade.phase is Phase.ROLLING and not stages.view.paused:
+            return self._errors.follow(key)
+        self._errors.forget(key)
+        return None
 
     async def _service(self, resource: Manifest) -> float | None:
         paused, apis = self._belongs_to_paused(resource), await self._discovery.apis()
@@ -218,6 +237,7 @@ class Reconciler:
             self._ring_maps.pop(replace(key, kind=kinds.HASH_RING.kind), None)
         self._acks.forget(key)
         self._autoscaler.forget(key)
+        self._errors.forget(key)
         metrics.forget_scaling(key)
         self._releases.forget(key)
 

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from fanfold.contracts.components import BY_NAME, MIGRATED
+from fanfold.contracts.components import BY_NAME, MIGRATED, MIGRATION_REFUSED
 from fanfold.contracts.events import TOPICS
 
 if TYPE_CHECKING:
@@ -51,9 +51,13 @@ def run(component: Annotated[str, typer.Argument(help="One of: " + ", ".join(BY_
 
 @app.command()
 def migrate() -> None:
-    """Bring every room's schema to its newest revision and make the bucket. Safe to repeat."""
+    """Bring every room's schema to its newest revision and make the bucket. Safe to repeat.
+
+    Ends with 3 and changes nothing where this version and the schemas, or what runs now, cannot work together.
+    """
     from fanfold.kit import logging as logs  # noqa: PLC0415
-    from fanfold.kit.migrations import upgrade  # noqa: PLC0415
+    from fanfold.kit.compatibility import IncompatibleError  # noqa: PLC0415
+    from fanfold.kit.migrations import check, upgrade  # noqa: PLC0415
     from fanfold.kit.objects import ensure_bucket  # noqa: PLC0415
     from fanfold.kit.settings import ObjectStoreSettings, SettingsError, load  # noqa: PLC0415
 
@@ -61,6 +65,7 @@ def migrate() -> None:
         settings = load(ObjectStoreSettings)
         logs.configure(settings)
         url = settings.secrets.read("database_url")
+        check(MIGRATED, url)
         for room in MIGRATED:
             upgrade(room, url)
             console.print(f"migrated {room}")
@@ -68,6 +73,8 @@ def migrate() -> None:
         console.print(f"bucket {settings.s3_bucket} is there")
     except SettingsError as error:
         raise _fail(str(error)) from error
+    except IncompatibleError as error:
+        raise _fail(str(error), code=MIGRATION_REFUSED) from error
 
 
 @app.command()

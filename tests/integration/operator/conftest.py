@@ -26,11 +26,12 @@ import httpx
 import pytest
 import yaml
 
-from fanfold.contracts.components import COMPONENTS
+from fanfold.contracts.components import COMPONENTS, MIGRATION_REFUSED
 from fanfold.contracts.resources import PLATFORM_LABEL, SERVICE_LABEL
 from fanfold.contracts.snapshot import SNAPSHOT_KEY, decode
 from fanfold_operator.api import Api
 from fanfold_operator.autoscale import backlog
+from fanfold_operator.error_rate import REQUESTS
 from fanfold_operator.kinds import CONFIG_MAP, ENDPOINT_SLICE, Key
 from fanfold_operator.operator import Operator, Options
 from fanfold_operator.planning.actions import Images
@@ -188,7 +189,7 @@ def namespace(kube: Kube) -> Iterator[str]:
 class Kubelet:
     """Plays the node: binds pods, reports them as ready, or a Job's as done, and removes them a second after deletion.
 
-    `hold` leaves pods of a component pending.
+    `hold` leaves pods of a component pending, `refuse` ends them with the exit code of migrations that refuse.
     """
 
     NODE = "test-node"
@@ -198,6 +199,7 @@ class Kubelet:
         self._kube = kube
         self._addresses = (f"10.{a}.{b}.{c}" for a in range(64, 128) for b in range(256) for c in range(1, 255))
         self._held: set[tuple[str, str]] = set()
+        self._refusing: set[tuple[str, str]] = set()
         self._stop = threading.Event()
         self._renewed = 0.0
 
@@ -206,6 +208,9 @@ class Kubelet:
 
     def release(self, namespace: str, component: str) -> None:
         self._held.discard((namespace, component))
+
+    def refuse(self, namespace: str, component: str) -> None:
+        self._refusing.add((namespace, component))
 
     def run(self) -> None:
         conditions = [{"type": "Ready", "status": "True"}]
@@ -251,7 +256,11 @@ class Kubelet:
         ):
             target = {"apiVersion": "v1", "kind": "Node", "name": self.NODE}
             self._send("POST", path + "/binding", {"metadata": {"name": metadata["name"]}, "target": target})
-            self._report(path, done="batch.kubernetes.io/job-name" in labels)
+            if (metadata["namespace"], labels.get(SERVICE_LABEL)) in self._refusing:
+                ended = {"name": "migrate", "state": {"terminated": {"exitCode": MIGRATION_REFUSED}}}
+                self._send("PATCH", path + "/status", {"status": {"phase": "Failed", "containerStatuses": [ended]}})
+            else:
+                self._report(path, done="batch.kubernetes.io/job-name" in labels)
 
     def _report(self, path: str, *, done: bool) -> None:
         ready = [{"type": "Ready", "status": "True"}]
@@ -286,12 +295,13 @@ class Running:
     """An operator in a thread of its own. Gateways acknowledge whatever snapshot is newest.
 
     `waiting` says how many messages wait for a group of workers, and how many seconds: nothing, unless set. Of a group
-    for which it is None no pod answers. `ahead` is an epoch that gateways use already. `namespace` is the only one
-    it serves.
+    for which it is None no pod answers. `answered` says how many requests each gateway answered, by status. `ahead` is an
+    epoch that gateways use already. `namespace` is the only one it serves.
     """
 
     def __init__(self, namespace: str | None = None) -> None:
         self.waiting: dict[str, tuple[int, float] | None] = {}
+        self.answered: dict[str, int] = {}
         self.ahead = -1
         options = Options(images=Images("registry.test/fanfold", "0.1.0"), namespace=namespace, admin_port=0)
         self.operator = Operator(options, self._ask, self._measure)
@@ -315,7 +325,7 @@ class Running:
         await asyncio.sleep(0)  # the round in which they are closed
 
     async def _measure(self, targets: Iterable[str], _: Collection[str]) -> list[Scrape]:
-        samples = []
+        samples = [Sample(REQUESTS, {"status": status}, count) for status, count in self.answered.items()]
         for component in COMPONENTS:
             if told := self.waiting.get(component.name, (0, 0.0)):
                 label = {"group": component.name}

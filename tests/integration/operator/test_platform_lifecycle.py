@@ -79,9 +79,9 @@ def test_a_new_version_migrates_before_services_roll(
 ) -> None:
     ready()
     kubelet.hold(namespace, "migrations")
-    kube.patch(
-        "Platform", namespace, "demo", {"spec": {"version": "0.2.0", "services": {"post": {"replicas": {"min": 3}}}}}
-    )
+    services = {"post": {"replicas": {"min": 3}}}
+    spec = {"version": "0.2.0", "services": services, "upgrade": {"soakSeconds": 0}}
+    kube.patch("Platform", namespace, "demo", {"spec": spec})
     eventually(lambda: condition("MigrationsComplete").get("reason") == "Migrating")
     eventually(lambda: kube.get("Deployment", namespace, "demo-post")["spec"]["replicas"] == 3)
     image = kube.get("Deployment", namespace, "demo-post")["spec"]["template"]["spec"]["containers"][0]["image"]

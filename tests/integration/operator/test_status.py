@@ -16,7 +16,7 @@ TABLE = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
 SPECIFIC = {
     "Platform": {
         "Ready", "Progressing", "Degraded", "DatabaseReady", "CacheReady", "ObjectStoreReady", "MigrationsComplete",
-        "ServicesReady", "RingSynced", "OwnershipConflict", "Paused",
+        "ServicesReady", "RingSynced", "UpToDate", "OwnershipConflict", "Paused",
     },
     "PlatformService": {"Ready", "Progressing", "Degraded", "OwnershipConflict", "AutoscalingActive"},
     "HashRing": {"Ready", "Synced"},

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from fanfold_operator.autoscale.report import State
+    from fanfold_operator.planning.upgrade import ErrorRate
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,8 @@ class View:
     """Optional APIs the cluster serves."""
     scaling: State | None = None
     """What the operator's own autoscaler last decided of a service."""
+    errors: ErrorRate | None = None
+    """What the gateways answered lately, while a new version is rolled out."""
 
     @property
     def name(self) -> str:

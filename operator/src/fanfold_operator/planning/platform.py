@@ -20,8 +20,19 @@ from fanfold.contracts.resources import (
     parse,
 )
 from fanfold_operator.conditions import Condition, find, is_true
+from fanfold_operator.kinds import JOB
 from fanfold_operator.planning import components, environment
 from fanfold_operator.planning.actions import Actions, Images, View, superfluous
+from fanfold_operator.planning.upgrade import (
+    Release,
+    Service,
+    Situation,
+    Upgrade,
+    adopted,
+    observed,
+    recorded,
+    releases,
+)
 from fanfold_operator.resources import custom, meta, migration, stores
 
 if TYPE_CHECKING:
@@ -49,14 +60,44 @@ class Stages:
         return platform_spec(self.view.resource)
 
     @property
-    def version(self) -> str:
-        """The version wanted."""
-        return self.spec.version or self.images.version
+    def wanted(self) -> Release:
+        """The release that the spec asks for."""
+        version = self.spec.version or self.images.version
+        return Release(version, self.spec.image or self.images.reference("fanfold", version))
 
-    @property
-    def image(self) -> str:
-        """The services' image wanted."""
-        return self.spec.image or self.images.reference("fanfold", self.version)
+    @cached_property
+    def parts(self) -> dict[str, Service]:
+        """Every component as it is."""
+        found = {}
+        for component in COMPONENTS:
+            name = meta.child_name(self.view.name, component.name)
+            found[component.name] = observed(self.view.child("PlatformService", name))
+        return found
+
+    @cached_property
+    def upgrade(self) -> Upgrade | None:
+        """How far the last upgrade is; None while the platform is being installed."""
+        status = self.view.resource.get("status", {})
+        return recorded(status) or adopted(status.get("version"), self.parts.values(), self.view.now)
+
+    @cached_property
+    def runs(self) -> Release:
+        """The release whose migrations are to be done."""
+        return self.upgrade.runs if self.upgrade else self.wanted
+
+    @cached_property
+    def situation(self) -> Situation:
+        """What an upgrade depends on."""
+        refused = self.migrations.message if self.migrations.reason == "SchemaRefused" else ""
+        return Situation(
+            wanted=self.wanted,
+            services=self.parts,
+            rules=self.spec.upgrade,
+            now=self.view.now,
+            migrated=bool(self.migrations.status and self.cache.status),
+            refused=refused,
+            errors=self.view.errors,
+        )
 
     @cached_property
     def store_specs(self) -> dict[str, stores.Store | None]:
@@ -101,8 +142,8 @@ class Stages:
         spec = self.spec
         return migration.migration(
             self.view.resource,
-            version=self.version,
-            image=self.image,
+            version=self.runs.version,
+            image=self.runs.image,
             pull_policy=spec.image_pull_policy,
             env=environment.object_store(self.view.name, spec) | {"FANFOLD_LOG_LEVEL": spec.log_level},
             files=components.secret_files(meta.MIGRATIONS, self.view.name, spec),
@@ -110,27 +151,30 @@ class Stages:
 
     @cached_property
     def migrations(self) -> Condition:
-        """Whether the schemas are at the wanted version."""
+        """Whether the schemas and the bucket serve the version that is to run."""
         waiting = [one for one in (self.database, self.object_store) if not one.status]
         job = self.view.child("Job", self.job["metadata"]["name"])
         kind = "MigrationsComplete"
         if is_true(job, "Complete"):
-            message = f"schemas and bucket are at version {self.version}"
+            message = f"schemas and bucket serve version {self.runs.version}"
             return Condition(kind, status=True, reason="Complete", message=message)
         if waiting:
             return Condition(kind, status=False, reason="Waiting", message=f"waits for {_names(waiting)}")
         failed = find(job, "Failed")
         if failed and failed["status"] == "True":
             name = self.job["metadata"]["name"]
+            if failed.get("reason") == migration.REFUSED:
+                message = f"version {self.runs.version} cannot work with the schemas: see kubectl logs job/{name}"
+                return Condition(kind, status=False, reason="SchemaRefused", message=message)
             message = f"{failed['message']}; see kubectl logs job/{name}. Tried again every {RETRY_MIGRATION.seconds} s"
             return Condition(kind, status=False, reason="MigrationFailed", message=message)
         name = self.job["metadata"]["name"]
         return Condition(kind, status=False, reason="Migrating", message=f"Job {name} is running")
 
     @cached_property
-    def may_roll(self) -> bool:
-        """Whether services may be made, or moved to the wanted version."""
-        return bool(self.migrations.status and self.cache.status)
+    def releases(self) -> dict[str, Release]:
+        """What each component is to run now, once the platform is installed."""
+        return releases(self.upgrade, self.situation) if self.upgrade else {}
 
     @cached_property
     def services(self) -> Condition:
@@ -207,13 +251,16 @@ def plan(stages: Stages) -> Actions:
     if not retried and (job is not None or (stages.database.status and stages.object_store.status)):
         objects.append(stages.job)
     objects += _services(stages)
-    stale = superfluous(view, objects) if stages.may_roll else ()
+    stale = superfluous(view, objects)
+    if not stages.situation.migrated:
+        # Migrations of a release that is not to run any more must not be done, whatever else waits.
+        stale = tuple(one for one in stale if one["kind"] == JOB.kind)
     return Actions(tuple(objects), retried or stale)
 
 
 def _retry_due(job: Manifest, now: datetime) -> bool:
     failed = find(job, "Failed")
-    if failed is None or failed["status"] != "True":
+    if failed is None or failed["status"] != "True" or failed.get("reason") == migration.REFUSED:
         return False
     return now - datetime.fromisoformat(failed["lastTransitionTime"]) >= RETRY_MIGRATION
 
@@ -230,21 +277,22 @@ def _ring(stages: Stages) -> HashRingSpec:
 
 
 def _services(stages: Stages) -> list[Manifest]:
-    """One PlatformService per component. Those that are there keep their version until the migrations are done."""
-    manifests = []
-    for component in COMPONENTS:
-        existing = stages.view.child("PlatformService", meta.child_name(stages.view.name, component.name))
-        if stages.may_roll:
-            version, image = stages.version, stages.image
-        elif existing is not None:
-            version, image = existing["spec"]["version"], existing["spec"]["image"]
-        else:
-            continue
-        manifests.append(custom.platform_service(stages.view.resource, _service(stages, component, version, image)))
-    return manifests
+    """One PlatformService per component, of the release that it is to run now."""
+    return [
+        custom.platform_service(stages.view.resource, _service(stages, component, release))
+        for component in COMPONENTS
+        if (release := _release(stages, component))
+    ]
 
 
-def _service(stages: Stages, component: Component, version: str, image: str) -> PlatformServiceSpec:
+def _release(stages: Stages, component: Component) -> Release | None:
+    """None: it is not time yet to make it."""
+    if stages.upgrade:
+        return stages.releases[component.name]
+    return stages.wanted if stages.situation.migrated else stages.parts[component.name].release
+
+
+def _service(stages: Stages, component: Component, release: Release) -> PlatformServiceSpec:
     view, spec = stages.view, stages.spec
     entry = component.name == "gateway"
     scaling = spec.gateway if entry else spec.services.get(component.name, ServiceScaling())
@@ -252,19 +300,20 @@ def _service(stages: Stages, component: Component, version: str, image: str) -> 
     return PlatformServiceSpec(
         platform=view.name,
         component=component.name,
-        version=version,
-        image=image,
+        version=release.version,
+        image=release.image,
         image_pull_policy=spec.image_pull_policy,
         scaling=Scaling(min=replicas.min, max=replicas.max, target_cpu_percent=scaling.target_cpu_percent),
         autoscaling=scaling.autoscaling,
         resources=components.resources(component.name, scaling),
-        env=environment.of_component(component.name, view.namespace, view.name, version, spec),
+        env=environment.of_component(component.name, view.namespace, view.name, release.version, spec),
         secrets=components.secret_files(component.name, view.name, spec),
         serves=component.serves,
         routed=component.routed,
         exposure=spec.gateway.exposure if entry else None,
         snapshot=meta.snapshot_name(view.name) if entry else None,
         grace_seconds=environment.GRACE_SECONDS,
+        progress_deadline_seconds=spec.upgrade.progress_deadline_seconds,
     )
 
 

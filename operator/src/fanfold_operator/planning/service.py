@@ -136,11 +136,16 @@ def _rolled_out(deployment: Manifest | None) -> bool:
         return False
     state, replicas = deployment.get("status", {}), deployment["spec"].get("replicas", 1)
     return bool(
-        state.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
+        _observed(deployment)
         and state.get("updatedReplicas", 0) >= replicas
         and state.get("replicas", 0) == state.get("updatedReplicas", 0)
         and state.get("availableReplicas", 0) >= replicas
     )
+
+
+def _observed(deployment: Manifest) -> bool:
+    """Whether its status is about its spec as it is, and not about an earlier one."""
+    return bool(deployment.get("status", {}).get("observedGeneration", 0) >= deployment["metadata"]["generation"])
 
 
 def _conditions(spec: PlatformServiceSpec, deployment: Manifest | None, *, rolled_out: bool) -> list[Condition]:
@@ -149,7 +154,8 @@ def _conditions(spec: PlatformServiceSpec, deployment: Manifest | None, *, rolle
     stalled = find(deployment, "Progressing")
     failed = find(deployment, "ReplicaFailure")
     why = f"; {failed['message']}" if failed and failed["status"] == "True" else ""
-    is_stalled = stalled is not None and stalled["reason"] == "ProgressDeadlineExceeded"
+    observes = deployment is not None and _observed(deployment)
+    is_stalled = observes and stalled is not None and stalled["reason"] == "ProgressDeadlineExceeded"
     if not wanted(spec):
         ready = Condition("Ready", status=False, reason="Stopped", message="scaled to 0 replicas")
     elif available >= spec.scaling.min:

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any, Final
 from fanfold.contracts.components import COMPONENTS, TRAFFIC_PORT
 from fanfold_operator.conditions import Condition, find, is_true, merge
 from fanfold_operator.planning.service import ownership
+from fanfold_operator.planning.upgrade import ORDER, UNDER_WAY, Phase, advance
 from fanfold_operator.resources import meta
 
 if TYPE_CHECKING:
     from fanfold_operator.kinds import Manifest
     from fanfold_operator.planning.platform import Stages
+    from fanfold_operator.planning.upgrade import Upgrade
 
-_FAILURES: Final = frozenset({"MigrationFailed", "CredentialsLost"})
+_FAILURES: Final = frozenset({"MigrationFailed", "SchemaRefused", "CredentialsLost"})
 
 
 def status(stages: Stages, gateway_service: Manifest | None) -> dict[str, Any]:
@@ -32,7 +34,16 @@ def status(stages: Stages, gateway_service: Manifest | None) -> dict[str, Any]:
     ]
     if exposed := _exposed(services):
         stage_list.append(exposed)
-    conditions = [*stage_list, *_summary(stages, stage_list), ownership(view), _paused(paused=view.paused)]
+    upgraded = stages.upgrade
+    if upgraded and not view.paused:
+        upgraded = advance(upgraded, stages.situation)
+    conditions = [
+        *stage_list,
+        *_summary(stages, upgraded, stage_list),
+        up_to_date(stages, upgraded),
+        ownership(view),
+        _paused(paused=view.paused),
+    ]
     new: dict[str, Any] = {
         "observedGeneration": generation,
         "ready": f"{sum(is_true(service, 'Ready') for service in services.values())}/{len(COMPONENTS)}",
@@ -51,6 +62,8 @@ def status(stages: Stages, gateway_service: Manifest | None) -> dict[str, Any]:
         new["ring"] = {"epoch": ring["epoch"], "acked": ring.get("acked", "0/0")}
     elif told := before.get("ring"):  # the ring is being made anew, and must not begin below what gateways know
         new["ring"] = {"epoch": told["epoch"], "acked": "0/0"}
+    if upgraded:
+        new["upgrade"] = upgraded.block()
     url = _url(gateway_service, view.node_address)
     if url:
         new["url"] = url
@@ -80,7 +93,52 @@ def _serving_version(services: dict[str, Manifest]) -> str | None:
     return versions.pop() if len(versions) == 1 and len(services) == len(COMPONENTS) else None
 
 
-def _summary(stages: Stages, stage_list: list[Condition]) -> list[Condition]:
+def up_to_date(stages: Stages, upgrade: Upgrade | None) -> Condition:
+    """Whether every service runs the release wanted, and if not, why."""
+    kind, wanted = "UpToDate", stages.wanted
+    if upgrade is None:
+        message = f"version {wanted.version} is being installed"
+        return Condition(kind, status=False, reason="Installing", message=message)
+    if upgrade.phase in UNDER_WAY:
+        return _under_way(stages, upgrade)
+    target, source = upgrade.target.version, upgrade.source.version if upgrade.source else ""
+    if upgrade.phase is Phase.ROLLED_BACK:
+        message = (
+            f"version {target} was taken back, {source} runs: {upgrade.message}. "
+            f"It is not tried again unless spec.version is set back to {source} and then forward"
+        )
+        return Condition(kind, status=False, reason="RolledBack", message=message)
+    if upgrade.phase is Phase.REFUSED:
+        message = f"version {source} goes on running: {upgrade.message}"
+        return Condition(kind, status=False, reason="UpgradeRefused", message=message)
+    if upgrade.target == wanted:
+        return Condition(kind, status=True, reason="Current", message=f"every service runs version {target}")
+    return Condition(kind, status=False, reason="Waiting", message=f"version {wanted.version} is wanted")
+
+
+def _under_way(stages: Stages, upgrade: Upgrade) -> Condition:
+    kind, target = "UpToDate", upgrade.target.version
+    source = upgrade.source.version if upgrade.source else ""
+    if upgrade.phase is Phase.MIGRATING:
+        message = f"from version {source} to {target}: {stages.migrations.message}"
+        return Condition(kind, status=False, reason="Migrating", message=message)
+    if upgrade.phase is Phase.ROLLING:
+        return Condition(kind, status=False, reason="RollingOut", message=_rolling(stages, upgrade))
+    message = f"back from version {target} to {source}: {upgrade.message}"
+    return Condition(kind, status=False, reason="RollingBack", message=message)
+
+
+def _rolling(stages: Stages, upgrade: Upgrade) -> str:
+    """How far, in words that change only with what they tell."""
+    target, parts, rate = upgrade.target, stages.parts, stages.view.errors
+    there = [one.name for one in ORDER if parts[one.name].release == target]
+    text = f"version {target.version}: {len(there)} of {len(ORDER)} services are at it"
+    if there and parts[there[-1]].settled is None:
+        text += f", {there[-1]} is rolling"
+    return text + ("; waits, as no gateway tells how requests fare" if rate and not rate.known else "")
+
+
+def _summary(stages: Stages, upgrade: Upgrade | None, stage_list: list[Condition]) -> list[Condition]:
     # An upgrade's migrations do not keep the old version from serving.
     needed = [one for one in stage_list if one is not stages.migrations or not stages.services.status]
     missing = [one for one in needed if not one.status]
@@ -89,11 +147,14 @@ def _summary(stages: Stages, stage_list: list[Condition]) -> list[Condition]:
         ready = Condition("Ready", status=False, reason=first.reason, message=f"{first.type}: {first.message}")
     else:
         ready = Condition("Ready", status=True, reason="Ready", message="clients can be served")
-    degraded = _degraded(stages, stage_list, missing)
+    degraded = _degraded(stages, upgrade, stage_list, missing)
+    current = up_to_date(stages, upgrade)
     rolling = [
         name for name, service in _services(stages).items() if is_true(service, "Progressing") and not degraded.status
     ]
-    if missing and not degraded.status:
+    if upgrade and upgrade.phase in UNDER_WAY:
+        progressing = Condition("Progressing", status=True, reason=current.reason, message=current.message)
+    elif missing and not degraded.status:
         progressing = Condition("Progressing", status=True, reason=ready.reason, message=ready.message)
     elif stages.migrations.reason == "Migrating":
         progressing = Condition("Progressing", status=True, reason="Migrating", message=stages.migrations.message)
@@ -106,8 +167,13 @@ def _summary(stages: Stages, stage_list: list[Condition]) -> list[Condition]:
     return [ready, progressing, degraded]
 
 
-def _degraded(stages: Stages, stage_list: list[Condition], missing: list[Condition]) -> Condition:
-    """Failed steps, stalled rollouts, and whatever was ready before and is not now."""
+def _degraded(
+    stages: Stages, upgrade: Upgrade | None, stage_list: list[Condition], missing: list[Condition]
+) -> Condition:
+    """Upgrades that failed, failed steps, stalled rollouts, and whatever was ready before and is not now."""
+    if upgrade and upgrade.failed:
+        current = up_to_date(stages, upgrade)
+        return Condition("Degraded", status=True, reason=current.reason, message=current.message)
     failed = [f"{one.type}: {one.message}" for one in stage_list if one.reason in _FAILURES]
     for name, service in _services(stages).items():
         stalled = find(service, "Degraded")

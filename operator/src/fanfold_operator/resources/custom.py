@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 def _json(record: Record) -> dict[str, Any]:
     """All fields but those that are None, so that their defaults are ours, not a CRD's of another version."""
     fields: dict[str, Any] = {}
-    for field in msgspec.structs.fields(record):
-        value = getattr(record, field.name)
+    # Not msgspec.structs.fields, which evaluates all annotations anew: nine tenths of a whole plan.
+    for name, encoded in zip(record.__struct_fields__, record.__struct_encode_fields__, strict=True):
+        value = getattr(record, name)
         if value is not None:
-            fields[field.encode_name] = _plain(value)
+            fields[encoded] = _plain(value)
     return fields
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import xxhash
 
+from fanfold.contracts.components import MIGRATION_REFUSED
 from fanfold_operator.kinds import JOB
 from fanfold_operator.resources import meta
 from fanfold_operator.resources.pods import MOUNTS, pod_template, resources, scratch, secrets_volume
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
     from fanfold.contracts.resources import SecretFile
     from fanfold_operator.kinds import Manifest
 
+CONTAINER: Final = "migrate"
 DEADLINE_SECONDS: Final = 1800
 """Longer than any migration should take; one that needs more is to be run by hand."""
+REFUSED: Final = "PodFailurePolicy"
+"""Reason of a Job that failed because its pod refused: trying again is of no use."""
 
 
 def migration(  # noqa: PLR0913 - all that the Job is made of, by keyword
@@ -33,7 +37,7 @@ def migration(  # noqa: PLR0913 - all that the Job is made of, by keyword
     """A Job named after the digest of what it would run: anything new makes another Job, as a Job cannot be changed."""
     platform = owner["metadata"]["name"]
     container = {
-        "name": "migrate",
+        "name": CONTAINER,
         "image": image,
         "imagePullPolicy": pull_policy,
         "args": ["migrate"],
@@ -47,6 +51,14 @@ def migration(  # noqa: PLR0913 - all that the Job is made of, by keyword
     spec: dict[str, Any] = {
         "backoffLimit": 4,
         "activeDeadlineSeconds": DEADLINE_SECONDS,
+        "podFailurePolicy": {
+            "rules": [
+                {
+                    "action": "FailJob",
+                    "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": [MIGRATION_REFUSED]},
+                }
+            ]
+        },
         "template": pod_template(labels, container, volumes, restartPolicy="Never"),
     }
     digest = xxhash.xxh3_64_hexdigest(msgspec.json.encode(spec, order="sorted"))[:10]

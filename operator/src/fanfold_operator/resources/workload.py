@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 CACHE_DIR: Final = "/var/cache/fanfold"
 """Survives a restart of the container: the gateway's last known good snapshot."""
-ROLLOUT_SECONDS: Final = 300
-"""A rollout without progress for so long has failed (`progressDeadlineSeconds`)."""
 STUCK_GRACE_SECONDS: Final = 5
 LOST_NODE_SECONDS: Final = 15
 """How long a pod may stay on a node that is not heard of before another is made; Kubernetes' default is 300. Nothing in
@@ -44,7 +42,7 @@ class Workload:
             kinds.DEPLOYMENT,
             replicas=replicas,
             revisionHistoryLimit=3,
-            progressDeadlineSeconds=ROLLOUT_SECONDS,
+            progressDeadlineSeconds=self._spec.progress_deadline_seconds,
             selector={"matchLabels": self._selector},
             strategy={"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"}},
             template=self._pod(),

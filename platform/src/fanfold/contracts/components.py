@@ -46,4 +46,6 @@ BY_NAME: Final[dict[str, Component]] = {component.name: component for component 
 ROUTED: Final[tuple[str, ...]] = tuple(component.name for component in COMPONENTS if component.routed)
 
 # Rooms with a database schema of their own, in the order their migrations run.
+MIGRATION_REFUSED: Final = 3
+"""Exit code of ``fanfold migrate`` where this version and the schema cannot work together; nothing was changed."""
 MIGRATED: Final[tuple[str, ...]] = ("profile", "follow", "image", "post", "activity", "notification")

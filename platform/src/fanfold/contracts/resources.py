@@ -206,6 +206,20 @@ class RingSpec(Record, frozen=True, kw_only=True):
     snapshot_refresh_seconds: int = 10
 
 
+class UpgradeSpec(Record, frozen=True, kw_only=True):
+    """When a new version is taken back.
+
+    Attributes:
+        progress_deadline_seconds: A rollout without progress for so long has failed.
+        soak_seconds: Between one service's rollout and the next, to see what requests come to.
+        max_error_percent: Most requests of the last half minute that may fail while services are rolled.
+    """
+
+    progress_deadline_seconds: int = 300
+    soak_seconds: int = 10
+    max_error_percent: int = 5
+
+
 class PlatformSpec(Record, frozen=True, kw_only=True):
     """What a platform engineer writes. An empty one is a working demonstration."""
 
@@ -222,6 +236,7 @@ class PlatformSpec(Record, frozen=True, kw_only=True):
     fanout: FanoutSpec = FanoutSpec()
     media: MediaSpec = MediaSpec()
     ring: RingSpec = RingSpec()
+    upgrade: UpgradeSpec = UpgradeSpec()
     services: dict[str, ServiceScaling] = {}
 
 
@@ -256,6 +271,7 @@ class PlatformServiceSpec(Record, frozen=True, kw_only=True):
         component: Name in `fanfold.contracts.components`.
         snapshot: Name of the ConfigMap this component may read, if it watches the snapshot.
         grace_seconds: From SIGTERM to SIGKILL, at the most.
+        progress_deadline_seconds: A rollout without progress for so long has failed.
     """
 
     platform: str
@@ -274,6 +290,7 @@ class PlatformServiceSpec(Record, frozen=True, kw_only=True):
     exposure: Exposure | None = None
     snapshot: str | None = None
     grace_seconds: int = 60
+    progress_deadline_seconds: int = 300
 
 
 class HashRingSpec(Record, frozen=True, kw_only=True):

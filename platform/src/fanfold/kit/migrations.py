@@ -13,9 +13,12 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 from sqlmodel import SQLModel
 
+from fanfold.kit import compatibility
 from fanfold.kit.db import engine_url
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from sqlalchemy import Connection
 
 _LOCK = 0x66616E666F6C64  # "fanfold": one migration at a time, whoever starts it
@@ -30,14 +33,36 @@ def config(room: str, url: str = "") -> Config:
     return cfg
 
 
+def check(rooms: Iterable[str], url: str) -> None:
+    """Whether this version can work with all these schemas as they are, and migrate them under what runs.
+
+    Raises:
+        IncompatibleError: It cannot; nothing was changed.
+    """
+    asyncio.run(_in_transaction(url, lambda connection: [_judged(connection, room) for room in rooms]))
+
+
 def upgrade(room: str, url: str) -> None:
-    """Bring one room's schema to its newest revision. Safe to run twice, and at once from two places."""
+    """Bring one room's schema to its newest revision. Safe to run twice, and at once from two places.
+
+    A schema that is newer than this version, and says that it works with it, is left as it is.
+
+    Raises:
+        IncompatibleError: This version cannot work with it; nothing was changed.
+    """
     command.upgrade(config(room, url), "head")
+
+
+def _judged(connection: Connection, room: str) -> tuple[str | None, compatibility.Lineage, compatibility.Mark]:
+    known = compatibility.lineage(config(room))
+    current, mark = compatibility.read(connection, room)
+    return current, known, compatibility.judge(room, known, current, mark)
 
 
 def _run(connection: Connection, room: str) -> None:
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
     connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{room}"'))
+    current, known, mark = _judged(connection, room)
     context.configure(
         connection=connection,
         target_metadata=SQLModel.metadata,
@@ -46,14 +71,16 @@ def _run(connection: Connection, room: str) -> None:
         include_name=lambda name, kind, _: kind != "schema" or name == room,
         compare_type=True,
     )
-    context.run_migrations()
+    if current is None or current in known.revisions:
+        context.run_migrations()
+    compatibility.write(connection, room, mark)
 
 
-async def _run_async(room: str, url: str) -> None:
+async def _in_transaction(url: str, work: Callable[[Connection], object]) -> None:
     engine = create_async_engine(engine_url(url), poolclass=NullPool, connect_args={"timeout": 10})
     try:
         async with engine.begin() as connection:
-            await connection.run_sync(_run, room)
+            await connection.run_sync(work)
     finally:
         await engine.dispose()
 
@@ -61,4 +88,5 @@ async def _run_async(room: str, url: str) -> None:
 def run_environment() -> None:
     """What a room's ``migrations/env.py`` calls."""
     attributes = context.config.attributes
-    asyncio.run(_run_async(attributes["room"], attributes["url"]))
+    room = attributes["room"]
+    asyncio.run(_in_transaction(attributes["url"], lambda connection: _run(connection, room)))
