@@ -11,6 +11,18 @@ from tools.local.clusters import Kubectl, Native
 from tools.local.up import NAMESPACE, up
 
 CLUSTER = "fanfold-e2e"
+LAST = "test_main_job.py"
+"""Ends with the removal of the platform that the others share."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What upgrades the shared platform comes before what removes it."""
+    first = next((place for place, item in enumerate(items) if item.path.name == LAST), None)
+    if first is not None:
+        upgrades = [item for item in items if item.path.name == "test_upgrades.py" and "e2e" in item.path.parts]
+        items[first:first] = upgrades
+        rest = items[first + len(upgrades) :]
+        items[first + len(upgrades) :] = [item for item in rest if item not in upgrades]
 
 
 @pytest.fixture(scope="session")

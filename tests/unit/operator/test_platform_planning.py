@@ -240,6 +240,17 @@ def test_a_conflict_is_told_with_its_owner_and_fields(fresh: Callable[..., Stage
     assert ".spec.replicas belong to 'flux'" in told["message"]
 
 
+def test_a_new_image_waits_for_somebody_to_restart_an_embedded_store(fresh: Callable[..., Stages]) -> None:
+    stages = store_ready(fresh())
+    sets = {one["metadata"]["name"]: one for one in platform.plan(stages).apply if one["kind"] == "StatefulSet"}
+    assert {one["spec"]["updateStrategy"]["type"] for one in sets.values()} == {"OnDelete"}
+    assert stages.cache.message == "embedded valkey is ready"
+    outdated = {"readyReplicas": 1, "updateRevision": "demo-valkey-2"}
+    stages = with_children(stages, {**sets["demo-valkey"], "status": outdated})
+    assert stages.cache.status
+    assert "kubectl delete pod demo-valkey-0 restarts it" in stages.cache.message
+
+
 @pytest.mark.parametrize(("policy", "kept"), [("Retain", "Retain"), ("Delete", "Delete")])
 def test_volumes_obey_the_deletion_policy(fresh: Callable[..., Stages], policy: str, kept: str) -> None:
     for one in platform.plan(fresh({"deletionPolicy": policy})).apply:

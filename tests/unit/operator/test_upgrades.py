@@ -28,7 +28,11 @@ QUIET = ErrorRate(requests=100)
 
 
 class World:
-    """A Platform, what it controls, and time. `bad` releases do not become ready, `refused` ones not migrate."""
+    """A Platform, what it controls, and time.
+
+    `bad` releases do not become ready, `failing` ones answer with errors, `refused` ones do not migrate, and those that
+    are `absent` have no image.
+    """
 
     def __init__(self, resource: Manifest, images: Images) -> None:
         self.resource = resource
@@ -39,6 +43,7 @@ class World:
         self.bad: set[str] = set()
         self.failing: set[str] = set()
         self.refused: set[str] = set()
+        self.absent: set[str] = set()
         self.paused = False
         self.moves: list[tuple[str, str]] = []
         self.migrated: list[str] = []
@@ -89,6 +94,8 @@ class World:
             return {"conditions": [{"type": "Synced", "status": "True", "reason": "AllAcked", "message": ""}]}
         if child["kind"] == "Job":
             version = child["metadata"]["labels"]["app.kubernetes.io/version"]
+            if version in self.absent:
+                return before or {"active": 1, "startTime": self.now.isoformat()}
             if version in self.refused:
                 end = {"type": "Failed", "status": "True", "reason": "PodFailurePolicy", "message": "exit code 3"}
             else:
@@ -121,7 +128,8 @@ class World:
             for child in self.children.values():
                 if child["kind"] == "PlatformService" and child["spec"]["version"] in self.failing:
                     self.errors = ErrorRate(requests=100, errors=20)
-            if not deaths and before == (self.resource.get("status"), dict(self.children)):
+            waits = self.resource.get("status", {}).get("upgrade", {}).get("phase") == "Migrating"
+            if not deaths and not waits and before == (self.resource.get("status"), dict(self.children)):
                 return
         pytest.fail("it does not come to rest")
 
@@ -313,6 +321,20 @@ def test_a_version_that_cannot_work_with_the_schema_is_refused(begun: Callable[[
     world.want("0.1.0")
     world.settle()
     assert world.told("UpToDate") == ("True", "Current")
+    assert world.jobs() == ["0.1.0"]
+
+
+def test_a_version_without_an_image_is_given_up_when_its_migrations_do_not_start(begun: Callable[[], World]) -> None:
+    world = begun()
+    world.absent = {"0.2.0"}
+    world.want("0.2.0")
+    until(world, lambda one: one.upgrade["phase"] == "Migrating")
+    begin = world.now
+    world.settle()
+    assert world.now - begin > timedelta(seconds=300)
+    assert world.moves == []
+    assert (world.upgrade["phase"], world.upgrade["reason"]) == ("RolledBack", "NotReady")
+    assert "did not start within 300 s" in world.upgrade["message"]
     assert world.jobs() == ["0.1.0"]
 
 

@@ -96,6 +96,7 @@ class Stages:
             now=self.view.now,
             migrated=bool(self.migrations.status and self.cache.status),
             refused=refused,
+            stuck=self._stuck(),
             errors=self.view.errors,
         )
 
@@ -171,6 +172,18 @@ class Stages:
         name = self.job["metadata"]["name"]
         return Condition(kind, status=False, reason="Migrating", message=f"Job {name} is running")
 
+    def _stuck(self) -> str:
+        """Why the migrations' pod does not run, if it had time to: its image may not exist."""
+        name, limit = self.job["metadata"]["name"], self.spec.upgrade.progress_deadline_seconds
+        state = (self.view.child("Job", name) or {}).get("status", {})
+        begun = state.get("startTime")
+        if not begun or not state.get("active") or state.get("ready"):
+            return ""
+        waited = self.view.now - datetime.fromisoformat(begun)
+        if waited < timedelta(seconds=limit):
+            return ""
+        return f"the pod of Job {name} did not start within {limit} s: see kubectl describe pods of it"
+
     @cached_property
     def releases(self) -> dict[str, Release]:
         """What each component is to run now, once the platform is installed."""
@@ -217,7 +230,11 @@ class Stages:
         child = self.view.child("StatefulSet", meta.child_name(self.view.name, name))
         state = (child or {}).get("status", {})
         if state.get("readyReplicas", 0) >= 1:
-            return Condition(kind, status=True, reason="Available", message=f"embedded {name} is ready")
+            message = f"embedded {name} is ready"
+            if state.get("updateRevision") and not state.get("updatedReplicas"):
+                pod = f"{meta.child_name(self.view.name, name)}-0"
+                message += f"; its pod is not of the newest image and settings: kubectl delete pod {pod} restarts it"
+            return Condition(kind, status=True, reason="Available", message=message)
         message = f"waits for the pod of StatefulSet {meta.child_name(self.view.name, name)}"
         return Condition(kind, status=False, reason="PodNotReady", message=message)
 

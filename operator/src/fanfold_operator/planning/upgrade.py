@@ -161,6 +161,7 @@ class Situation:
         now: The time.
         migrated: Whether the schemas serve `Upgrade.runs`, and what else services need is there.
         refused: Why they never will; empty: they may.
+        stuck: Why the migrations do not begin; empty: they did, or may yet.
         errors: None: not measured yet.
     """
 
@@ -170,6 +171,7 @@ class Situation:
     now: datetime
     migrated: bool = False
     refused: str = ""
+    stuck: str = ""
     errors: ErrorRate | None = field(default=None)
 
     def settled(self, name: str, release: Release, soak: float = 0) -> bool:
@@ -250,6 +252,8 @@ def _after_migrating(upgrade: Upgrade, situation: Situation) -> Upgrade:
         return _superseded(upgrade, situation)
     if situation.refused:
         return _turned(upgrade, situation, Phase.REFUSED, "SchemaRefused", situation.refused)
+    if situation.stuck:
+        return _turned(upgrade, situation, Phase.ROLLING_BACK, "NotReady", situation.stuck)
     return _turned(upgrade, situation, Phase.ROLLING) if situation.migrated else upgrade
 
 

@@ -138,6 +138,8 @@ def manifests(owner: Manifest, store: Store, *, retain: bool) -> list[Manifest]:
         replicas=1,
         serviceName=name,
         selector={"matchLabels": labels},
+        # With one replica a restart fails requests: a new operator's image must not cause one by itself.
+        updateStrategy={"type": "OnDelete"},
         persistentVolumeClaimRetentionPolicy={"whenDeleted": "Retain" if retain else "Delete", "whenScaled": "Retain"},
         template=_pod(platform, store),
         volumeClaimTemplates=[_claim(store, labels)],

@@ -1,0 +1,155 @@
+"""Versions come and go under people who go on using the platform, and not one of their requests fails."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import CLUSTER
+from tests.e2e.traffic import Traffic
+from tools.local import images
+from tools.local.clusters import Kubectl
+from tools.local.up import PLATFORM, RELEASE, gateway_url
+from tools.progress import ROOT, StageError, say
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+NEXT, BROKEN = "next", "broken"
+SOCKET = f"/run/fanfold-cluster/{CLUSTER}/{CLUSTER}-1/containerd/containerd.sock"
+
+
+def containerd(*arguments: str) -> None:
+    """Change which images the node has."""
+    words = ["ctr", "--address", SOCKET, "--namespace", "k8s.io", "images", *arguments]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def tagged(reference: str, version: str) -> str:
+    return f"{reference.rpartition(':')[0]}:{version}"
+
+
+@pytest.fixture(scope="module")
+def references(deployed: Kubectl) -> dict[str, str]:
+    """Our images on the node by name; each is also there as version `next`, the services' as `broken` too."""
+    found = {image.name: image.reference for image in images.built()}
+    for reference in found.values():
+        containerd("tag", "--force", reference, tagged(reference, NEXT))
+    containerd("tag", "--force", found[images.SERVICES], tagged(found[images.SERVICES], BROKEN))
+    return found
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = 420) -> float:
+    """Seconds until the condition held; fails with what did not come about."""
+    started = time.monotonic()
+    while not condition():
+        if time.monotonic() - started > seconds:
+            pytest.fail(f"not within {seconds:.0f} s: {what}")
+        time.sleep(0.25)
+    return time.monotonic() - started
+
+
+def want(kubectl: Kubectl, version: str, **rules: int) -> None:
+    spec = {"spec": {"version": version, "upgrade": rules}}
+    kubectl.run("patch", "platform", PLATFORM, "--type=merge", f"--patch={json.dumps(spec)}")
+
+
+def status(kubectl: Kubectl) -> Any:
+    platform: Any = kubectl.get("platform", PLATFORM)
+    return platform["status"]
+
+
+def phase(kubectl: Kubectl) -> str:
+    return str(status(kubectl).get("upgrade", {}).get("phase"))
+
+
+def conditions(kubectl: Kubectl) -> dict[str, Any]:
+    return {one["type"]: one for one in status(kubectl)["conditions"]}
+
+
+def services(kubectl: Kubectl) -> set[str]:
+    """Versions that the services' pods are made from."""
+    answer: Any = kubectl.get("deployments", f"--selector=fanfold.dev/platform={PLATFORM}")
+    containers = [one["spec"]["template"]["spec"]["containers"][0] for one in answer["items"]]
+    return {container["image"].rpartition(":")[2] for container in containers}
+
+
+def test_a_version_that_does_not_start_is_taken_back_and_nobody_notices(
+    deployed: Kubectl, references: dict[str, str]
+) -> None:
+    until(lambda: conditions(deployed).get("UpToDate", {}).get("status") == "True", "the first version all over")
+    before = services(deployed)
+    with Traffic(gateway_url(deployed)) as traffic:
+        want(deployed, BROKEN, progressDeadlineSeconds=20, soakSeconds=1)
+        until(lambda: phase(deployed) == "Rolling", "the migrations' end")
+        containerd("rm", tagged(references[images.SERVICES], BROKEN))
+        seconds = until(lambda: phase(deployed) == "RolledBack", "the way back")
+        report = traffic.stop()
+    told = conditions(deployed)
+    say(f"rolled back in {seconds:.0f} s: {dict(report.answered)}, {len(report.failed)} failed")
+    assert not report.failed, report.failures()
+    assert services(deployed) == before
+    assert (told["Degraded"]["status"], told["Degraded"]["reason"]) == ("True", "RolledBack")
+    assert told["Ready"]["status"] == "True"
+    events = deployed.run("get", "events", "--field-selector=reason=RolledBack")
+    assert f"platform/{PLATFORM}" in events
+
+
+def test_an_upgrade_fails_no_request(deployed: Kubectl, references: dict[str, str]) -> None:
+    with Traffic(gateway_url(deployed)) as traffic:
+        want(deployed, NEXT, progressDeadlineSeconds=300, soakSeconds=1)
+        seconds = until(lambda: phase(deployed) == "Completed", "every service at the next version")
+        report = traffic.stop()
+    say(f"upgraded in {seconds:.0f} s: {dict(report.answered)}, {len(report.failed)} failed")
+    assert sum(report.answered.values()) > 50
+    assert not report.failed, report.failures()
+    assert not traffic.lost(30)
+    assert services(deployed) == {NEXT}
+    assert status(deployed)["version"] == NEXT
+    assert conditions(deployed)["Degraded"]["status"] == "False"
+
+
+def test_an_upgrade_of_the_operator_fails_no_request_and_touches_no_pod(
+    deployed: Kubectl, references: dict[str, str]
+) -> None:
+    def pods() -> set[str]:
+        answer: Any = deployed.get("pods", f"--selector=fanfold.dev/platform={PLATFORM},fanfold.dev/service")
+        running = [one for one in answer["items"] if one["status"]["phase"] == "Running"]
+        return {one["metadata"]["uid"] for one in running if "deletionTimestamp" not in one["metadata"]}
+
+    budget = f"poddisruptionbudget/{PLATFORM}-feed"
+
+    def repaired() -> bool:
+        try:
+            deployed.run("get", budget)
+        except StageError:
+            return False
+        return True
+
+    before = pods()
+    with Traffic(gateway_url(deployed)) as traffic:
+        deployed.helm(
+            "upgrade", RELEASE, ROOT / "charts" / "fanfold", "--reuse-values", f"--set=image.tag={NEXT}", "--wait",
+            "--timeout=240s", seconds=300,
+        )  # fmt: skip
+        deployed.run("delete", budget)
+        seconds = until(repaired, "what was deleted, put back by the new operator", seconds=60)
+        report = traffic.stop()
+    say(f"operator upgraded, {seconds:.1f} s to a repair: {dict(report.answered)}, {len(report.failed)} failed")
+    assert not report.failed, report.failures()
+    assert pods() == before
+    until(lambda: _leader(deployed).endswith(f":{NEXT}"), "a leader of the next version", seconds=60)
+
+
+def _leader(kubectl: Kubectl) -> str:
+    """Image of the operator that writes."""
+    lease: Any = kubectl.get("lease", f"{RELEASE}-operator")
+    pods: Any = kubectl.get("pods", "--selector=app.kubernetes.io/component=operator")
+    holder = lease["spec"]["holderIdentity"]
+    images_of = {one["metadata"]["name"]: one["spec"]["containers"][0]["image"] for one in pods["items"]}
+    return next((image for name, image in images_of.items() if holder.startswith(name)), "")
