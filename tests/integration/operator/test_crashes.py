@@ -108,8 +108,7 @@ class World:
 
     async def begin(self) -> None:
         await self._put("/api/v1/namespaces/" + self.namespace, {"apiVersion": "v1", "kind": "Namespace"})
-        platform = {"apiVersion": "fanfold.dev/v1alpha1", "kind": "Platform", "spec": {}}
-        await self._put(kinds.PLATFORM.path(self.namespace, "demo"), platform)
+        await self.want()
         for number, service in enumerate(("gateway", "feed"), start=1):
             labels = {"fanfold.dev/platform": "demo", "fanfold.dev/service": service}
             part = {
@@ -120,6 +119,11 @@ class World:
                 "endpoints": [{"addresses": [f"10.0.{number}.{one}"]} for one in (1, 2)],
             }
             await self._put(kinds.ENDPOINT_SLICE.path(self.namespace, f"demo-{service}-x"), part)
+
+    async def want(self, **spec: Any) -> None:
+        """Make the Platform, or change what it is to be."""
+        platform = {"apiVersion": "fanfold.dev/v1alpha1", "kind": "Platform", "spec": spec}
+        await self._put(kinds.PLATFORM.path(self.namespace, "demo"), platform)
 
     async def turn(self) -> bool:
         """Let workloads become what they are to be; whether there was one that was not."""
@@ -242,12 +246,10 @@ async def _disturbed(api: Api, at: int) -> dict[str, Any]:
     return await world.end()
 
 
-async def _dying_always(api: Api) -> tuple[int, dict[str, Any]]:
+async def _dying_always(api: Api, world: World, fates: tuple[bool, ...] = (False, True)) -> tuple[int, dict[str, Any]]:
     """No operator outlives its first write: one dies before it is sent, the next one when it was accepted."""
-    world = World(api, "dies-always")
-    await world.begin()
     for accepted in range(1000):
-        for one in (Mortal(api._client, 1), Mortal(api._client, 1, accepted=True)):
+        for one in (Mortal(api._client, 1, accepted=fate) for fate in fates):
             try:
                 await live(one, world)
             except Death:
@@ -270,10 +272,32 @@ def test_deaths_at_every_write_change_nothing_of_the_end(bare: Path) -> None:
             count, expected = await _undisturbed(api)
             assert count > 100
             assert len(expected) > 70
-            accepted, end = await _dying_always(api)
+            world = World(api, "dies-always")
+            await world.begin()
+            accepted, end = await _dying_always(api, world)
             assert "\n".join(_differences(expected, end)) == ""
             assert accepted >= count * 0.8, "it died at each of them"
             for at in range(2, count, count // 4):
                 assert "\n".join(_differences(expected, await _disturbed(api, at))) == "", f"death at write {at}"
+
+    asyncio.run(main())
+
+
+def test_deaths_at_every_write_of_an_upgrade_change_nothing_of_its_end(bare: Path) -> None:
+    async def main() -> None:
+        async with _api(bare) as api:
+            worlds = [World(api, name) for name in ("upgrade-lives", "upgrade-dies")]
+            for world in worlds:
+                await world.begin()
+                await live(Mortal(api._client), world)
+                await world.want(version="0.2.0", upgrade={"soakSeconds": 0})
+            counting = Mortal(api._client)
+            await live(counting, worlds[0])
+            expected = await worlds[0].end()
+            status = expected["Platform demo"]["status"]
+            assert (status["version"], status["upgrade"]["phase"]) == ("0.2.0", "Completed")
+            accepted, end = await _dying_always(api, worlds[1], fates=(True,))
+            assert "\n".join(_differences(expected, end)) == ""
+            assert accepted >= counting.writes * 0.8, "it died at each of them"
 
     asyncio.run(main())
