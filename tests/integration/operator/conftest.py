@@ -295,8 +295,8 @@ class Running:
     """An operator in a thread of its own. Gateways acknowledge whatever snapshot is newest.
 
     `waiting` says how many messages wait for a group of workers, and how many seconds: nothing, unless set. Of a group
-    for which it is None no pod answers. `answered` says how many requests each gateway answered, by status. `ahead` is an
-    epoch that gateways use already. `namespace` is the only one it serves.
+    for which it is None no pod answers. `answered` says how many requests each gateway answered, by status. `ahead` is
+    an epoch that gateways use already. `namespace` is the only one it serves.
     """
 
     def __init__(self, namespace: str | None = None) -> None:
