@@ -30,6 +30,7 @@ from fanfold.contracts.ring import Ring, key_of
 from fanfold.contracts.snapshot import Slot, Snapshot, encode
 from fanfold.dev.process import ChildProcess, free_ports
 from fanfold.gateway.app import build
+from fanfold.gateway.snapshots import FILE_NAME
 from fanfold.kit.runtime import Runtime
 from fanfold.kit.settings import Settings
 from fanfold.kit.valkey import redis_client
@@ -194,6 +195,7 @@ class Scene:
         links: The network before each replica, in the order of the slots.
         file: The snapshot's source.
         cache: Where gateways keep their last known good.
+        settings: Of the next gateway, where they differ.
     """
 
     def __init__(self, settings: SettingsFor, folder: Path, links: list[Link], redis: Any) -> None:
@@ -205,6 +207,7 @@ class Scene:
         self.cache = folder / "cache"
         self.people = [new_id() for _ in range(PEOPLE)]
         self.post = new_id()
+        self.settings: dict[str, Any] = {}
         self.gateway: Gateway
 
     async def furnish(self) -> None:
@@ -212,6 +215,7 @@ class Scene:
         for number, person in enumerate(self.people):
             blob = UserBlob(person.bytes, f"person{number}", f"Person {number}", "")
             await self._redis.set(keys.user(person), msgspec.msgpack.encode(blob))
+            await self._redis.set(keys.blocks(person), b"")
         post = PostBlob(self.post.bytes, self.people[0].bytes, "", id_millis(self.post), [])
         await self._redis.set(keys.post(self.post), msgspec.msgpack.encode(post))
 
@@ -237,6 +241,7 @@ class Scene:
             "connect_seconds": 0.5,
             "snapshot_confirm_seconds": 60,
             "grace_seconds": 0.3,
+            **self.settings,
         }
         self.gateway = Gateway(self._settings_for("gateway", **values))
         await self.gateway.start()
@@ -245,6 +250,10 @@ class Scene:
         """Another in its place, as a container that is started again on its volume."""
         await self.gateway.stop()
         await self.start_gateway()
+
+    async def saved(self) -> bool:
+        """Whether the snapshot in force is on disk: it is so soon after."""
+        return await asyncio.to_thread((self.cache / FILE_NAME).exists)
 
     def bearer(self, person: UUID) -> dict[str, str]:
         """The headers of one who is logged in."""
@@ -255,8 +264,8 @@ class Scene:
         token = jwt.encode(claims, secrets.read("token_private_key"), algorithm="EdDSA", headers={"kid": kid})
         return {"authorization": f"Bearer {token}"}
 
-    def journey(self) -> Journey:
-        return Journey(self.gateway.client, self.bearer, self.people, self.post)
+    def journey(self, pause: float = 0) -> Journey:
+        return Journey(self.gateway.client, self.bearer, self.people, self.post, pause)
 
     def owned_by(self, number: int) -> UUID:
         """Somebody whose slot this is."""
@@ -290,6 +299,7 @@ async def scene(
         scene.locate(scene.snapshot(1))
         await scene.start_gateway()
         await until(scene.gateway.ready, "a ready gateway")
+        await until(scene.saved, "the copy on disk")
         yield scene
         await scene.gateway.stop()
 

@@ -54,11 +54,18 @@ class Journey:
         bearer: Headers of one user.
         people: Ids; enough that every replica owns some.
         post: What they comment on.
+        pause: Seconds that each of them rests between requests.
     """
 
     def __init__(
-        self, client: httpx.AsyncClient, bearer: Callable[[UUID], dict[str, str]], people: list[UUID], post: UUID
+        self,
+        client: httpx.AsyncClient,
+        bearer: Callable[[UUID], dict[str, str]],
+        people: list[UUID],
+        post: UUID,
+        pause: float = 0,
     ) -> None:
+        self._pause = pause
         self._client = client
         self._tokens = {person: bearer(person) for person in people}
         self._post = post
@@ -92,6 +99,7 @@ class Journey:
         acts = (self._comment, self._read, self._like, self._unlike)
         while not self._stopping:
             await random.choice(acts)(random.choice(people))
+            await asyncio.sleep(self._pause)
 
     async def _comment(self, person: UUID) -> None:
         text = f"comment {next(self._numbers)}"

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import select
-import subprocess
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from fanfold.contracts.snapshot import Slot, Snapshot, encode
+from fanfold.contracts.snapshot import Snapshot
 from fanfold.gateway.metrics import GatewayStats
 from fanfold.gateway.snapshots import SnapshotKeeper
 from fanfold.gateway.sources import ConfigMapSource
-
-BINARY = Path(__file__).parents[3] / ".build" / "bin" / "fanfold-cluster"
-START_SECONDS = 90
-NAME = "demo-snapshot"
+from tests.integration.gateway.control_plane import BINARY, NAME, ControlPlane, as_gateway, control_plane  # noqa: F401
 
 pytestmark = [
     pytest.mark.cluster,
@@ -29,64 +22,9 @@ pytestmark = [
 ]
 
 
-class ControlPlane:
-    def __init__(self, process: subprocess.Popen[str], kubeconfig: str) -> None:
-        self.process = process
-        self.kubeconfig = kubeconfig
-
-    def kubectl(self, *words: str, stdin: str | None = None) -> str:
-        command = [str(BINARY), "kubectl", "--kubeconfig", self.kubeconfig, *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, input=stdin)
-        return done.stdout
-
-    def apply(self, *manifests: dict[str, object]) -> None:
-        for manifest in manifests:
-            self.kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
-
-    def publish(self, epoch: int) -> None:
-        data = encode(Snapshot("default/demo", epoch, {"feed": [Slot("feed-0", "10.0.0.1:8000")]})).decode()
-        self.apply(
-            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": NAME}, "data": {"snapshot.json": data}}
-        )
-
-
-@pytest.fixture
-def control_plane(tmp_path: Path) -> Iterator[ControlPlane]:
-    command = [str(BINARY), "control-plane", "run", "--state", str(tmp_path / "state")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert select.select([process.stdout], [], [], START_SECONDS)[0], "no control plane in time"
-        yield ControlPlane(process, process.stdout.readline().strip().partition("=")[2])
-        process.terminate()
-        process.wait(60)
-
-
-@pytest.fixture
-def as_gateway(control_plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """KUBECONFIG of an account that may get and watch that one ConfigMap, and nothing else."""
-    rule = {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [NAME], "verbs": ["get", "watch"]}
-    group = "rbac.authorization.k8s.io"
-    control_plane.apply(
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "gateway"}},
-        {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": {"name": "gateway"}, "rules": [rule]},
-        {
-            "apiVersion": f"{group}/v1",
-            "kind": "RoleBinding",
-            "metadata": {"name": "gateway"},
-            "roleRef": {"apiGroup": group, "kind": "Role", "name": "gateway"},
-            "subjects": [{"kind": "ServiceAccount", "name": "gateway", "namespace": "default"}],
-        },
-    )
-    token = control_plane.kubectl("create", "token", "gateway").strip()
-    config = json.loads(control_plane.kubectl("config", "view", "--raw", "--output", "json"))
-    config["users"][0]["user"] = {"token": token}
-    path = tmp_path / "gateway.kubeconfig"
-    path.write_text(json.dumps(config))
-    monkeypatch.setenv("KUBECONFIG", str(path))
-
-
 async def test_a_change_arrives_by_watch_and_an_outage_changes_nothing(
-    control_plane: ControlPlane, as_gateway: None
+    control_plane: ControlPlane,  # noqa: F811
+    as_gateway: Path,  # noqa: F811
 ) -> None:
     applied: list[int] = []
 
@@ -121,7 +59,9 @@ async def test_a_change_arrives_by_watch_and_an_outage_changes_nothing(
 
 
 async def test_what_the_watch_misses_the_poll_brings(
-    control_plane: ControlPlane, as_gateway: None, monkeypatch: pytest.MonkeyPatch
+    control_plane: ControlPlane,  # noqa: F811
+    as_gateway: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def silent(*_: object) -> None:
         await asyncio.Event().wait()
