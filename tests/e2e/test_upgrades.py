@@ -118,9 +118,11 @@ def test_an_upgrade_of_the_operator_fails_no_request_and_touches_no_pod(
     deployed: Kubectl, references: dict[str, str]
 ) -> None:
     def pods() -> set[str]:
+        """Stores' pods, and what the others are made from: an autoscaler may add some."""
         answer: Any = deployed.get("pods", f"--selector=fanfold.dev/platform={PLATFORM},fanfold.dev/service")
-        running = [one for one in answer["items"] if one["status"]["phase"] == "Running"]
-        return {one["metadata"]["uid"] for one in running if "deletionTimestamp" not in one["metadata"]}
+        running = [one["metadata"] for one in answer["items"] if one["status"]["phase"] == "Running"]
+        staying = [one for one in running if "deletionTimestamp" not in one]
+        return {one["labels"].get("pod-template-hash", one["uid"]) for one in staying}
 
     budget = f"poddisruptionbudget/{PLATFORM}-feed"
 

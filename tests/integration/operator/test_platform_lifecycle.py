@@ -42,8 +42,12 @@ def test_a_missing_secret_is_named_and_its_appearance_noticed(
     eventually(lambda: condition("Ready").get("reason") == "SecretMissing")
     assert "Secret pg does not exist" in condition("Ready")["message"]
     assert "waits for DatabaseReady" in condition("MigrationsComplete")["message"]
-    events = [one for one in kube.list("Event", namespace) if one["reason"] == "SecretMissing"]
-    assert any("pg" in one["message"] and one["type"] == "Warning" for one in events)
+
+    def told() -> bool:  # after the status
+        events = [one for one in kube.list("Event", namespace) if one["reason"] == "SecretMissing"]
+        return any("pg" in one["message"] and one["type"] == "Warning" for one in events)
+
+    eventually(told)
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pg"}, "stringData": {"uri": "x"}}
     kube.apply(secret, namespace)
     eventually(lambda: condition("Ready").get("reason") == "SecretKeyMissing", READY_SECONDS)
