@@ -152,6 +152,27 @@ async def test_mentions_are_told_to_those_who_exist(house: Any, room: Room) -> N
     assert page["items"][0]["actor"]["username"] == "ada"
 
 
+async def test_models_and_migrations_agree(schema_differences: Any) -> None:
+    assert await schema_differences("notification") == []
+
+
+async def test_who_mutes_a_kind_is_not_told_of_it_until_they_want_it_again(room: Room) -> None:
+    ada, bob = await room.user("ada"), await room.user("bob")
+    path, head = "/v1/notifications/preferences", room.house.as_user(ada)
+    assert set((await room.api.get(path, headers=head)).json().values()) == {True}
+    muted = await room.api.patch(path, json={"like": False, "mention": True}, headers=head)
+    assert [kind for kind, wanted in muted.json().items() if not wanted] == ["like"]
+    assert (await room.api.get(path, headers=head)).json() == muted.json()
+    assert set((await room.api.get(path, headers=room.house.as_user(bob))).json().values()) == {True}
+    post = new_id()
+    await room.send(a_like(bob, ada, post), a_comment(bob, ada, post))  # one partition: in this order
+    assert [item["kind"] for item in (await room.until_told(ada, 1))["items"]] == ["comment"]
+    await room.api.patch(path, json={"like": True}, headers=head)
+    await room.send(a_like(bob, ada, post))
+    assert [item["kind"] for item in (await room.until_told(ada, 2))["items"]] == ["like", "comment"]
+    assert (await room.api.patch(path, json={"poke": False}, headers=head)).status_code == 422
+
+
 async def test_what_was_told_of_a_deleted_post_goes_with_it(room: Room) -> None:
     ada, bob = await room.user("ada"), await room.user("bob")
     post = new_id()

@@ -84,6 +84,8 @@ TABLE: Final[dict[str, Row]] = {
     "GET /v1/feed": own(200),
     "GET /v1/tags/{tag}/posts": own(200),
     "GET /v1/notifications": own(200),
+    "GET /v1/notifications/preferences": own(200),
+    "PATCH /v1/notifications/preferences": own(200, {}),
     "PUT /v1/notifications/read": own(204, {"up_to": str(UUID(int=0))}),
     "POST /v1/posts": own(422, {"image_ids": [IMAGE]}),
     "POST /v1/images": own(415, {}),

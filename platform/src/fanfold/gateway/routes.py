@@ -211,6 +211,7 @@ _TABLE: Final[tuple[tuple[str, str, str, Access, Body], ...]] = (
     ("PUT DELETE", "/v1/comments/{id}/like", "activity", Access.USER, Body.SMALL),
     ("GET", "/v1/feed", "feed", Access.USER, Body.SMALL),
     ("GET", "/v1/notifications", "notification", Access.USER, Body.SMALL),
+    ("GET PATCH", "/v1/notifications/preferences", "notification", Access.USER, Body.SMALL),
     ("PUT", "/v1/notifications/read", "notification", Access.USER, Body.SMALL),
     ("GET", "/v1/ws", LOCAL, Access.PUBLIC, Body.SMALL),
     ("GET HEAD", "/openapi.json", LOCAL, Access.PUBLIC, Body.SMALL),

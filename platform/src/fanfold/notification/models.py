@@ -45,3 +45,13 @@ class ReadMarker(SQLModel, table=True):
 
     user_id: UUID = Field(primary_key=True)
     up_to: UUID
+
+
+class Muted(SQLModel, table=True):
+    """`user_id` wants no notifications of this kind: neither in the list nor on the socket."""
+
+    __tablename__ = "muted"
+    __table_args__ = ({"schema": SCHEMA},)
+
+    user_id: UUID = Field(primary_key=True)
+    kind: str = Field(sa_column=Column(Text, primary_key=True))

@@ -9,7 +9,7 @@ from sqlalchemy import Table, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from fanfold.contracts.ids import new_id
-from fanfold.notification.models import Notification, ReadMarker
+from fanfold.notification.models import Muted, Notification, ReadMarker
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -25,6 +25,7 @@ NONE: Final = UUID(int=0)
 _LOCK_CLASS: Final = 0x0FFB  # first key of the two-key advisory lock; the second is the user's hash
 
 _notification: Table = Notification.metadata.tables["notification.notification"]
+_muted: Table = Muted.metadata.tables["notification.muted"]
 _marker: Table = ReadMarker.metadata.tables["notification.read_marker"]
 
 
@@ -130,6 +131,22 @@ async def mark_read(session: AsyncSession, user_id: UUID, up_to: UUID) -> None:
     await connection.execute(statement.on_conflict_do_update(index_elements=["user_id"], set_={"up_to": greatest}))
 
 
+async def muted(session: AsyncSession, user_id: UUID) -> set[str]:
+    """Kinds of which the user wants to hear nothing."""
+    connection = await session.connection()
+    found = await connection.execute(select(_muted.c.kind).where(_muted.c.user_id == user_id))
+    return set(found.scalars())
+
+
+async def mute(session: AsyncSession, user_id: UUID, kind: str, *, wanted: bool) -> None:
+    """Mute a kind, or hear of it again; safe to repeat."""
+    connection = await session.connection()
+    if wanted:
+        await connection.execute(delete(_muted).where(_muted.c.user_id == user_id, _muted.c.kind == kind))
+    else:
+        await connection.execute(insert(_muted).values(user_id=user_id, kind=kind).on_conflict_do_nothing())
+
+
 async def forget_post(session: AsyncSession, post_id: UUID) -> None:
     """Remove what was told of a post."""
     connection = await session.connection()
@@ -150,3 +167,4 @@ async def forget_user(session: AsyncSession, user_id: UUID) -> None:
     await connection.execute(delete(_notification).where(_notification.c.user_id == user_id))
     await connection.execute(delete(_notification).where(_notification.c.actor_id == user_id))
     await connection.execute(delete(_marker).where(_marker.c.user_id == user_id))
+    await connection.execute(delete(_muted).where(_muted.c.user_id == user_id))

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Query, Response
 
 from fanfold.kit.errors import BadRequest
 from fanfold.kit.web import PAGE_LIMIT, CurrentUser, CursorText, Limit
-from fanfold.notification.schemas import NotificationPage, ReadUpTo
+from fanfold.notification.schemas import NotificationPage, Preferences, PreferencesChange, ReadUpTo
 from fanfold.notification.service import Asked
 from fanfold.notification.settings import MAX_WAIT_SECONDS
 
@@ -73,6 +73,16 @@ def notifications_router(inbox: Inbox, pushes: Pushes, settings: NotificationSet
     async def mark_read(seen: ReadUpTo, user_id: CurrentUser) -> None:
         """Mark everything up to a notification as read. Going back does nothing."""
         await inbox.mark_read(user_id, seen.up_to)
+
+    @router.get("/preferences")
+    async def read_preferences(user_id: CurrentUser) -> Preferences:
+        """Which kinds of notifications you get."""
+        return await inbox.preferences(user_id)
+
+    @router.patch("/preferences")
+    async def change_preferences(user_id: CurrentUser, change: PreferencesChange) -> Preferences:
+        """Choose which kinds you get, in the list and on the socket. It counts for what happens from now on."""
+        return await inbox.prefer(user_id, change)
 
     return router
 

@@ -39,3 +39,25 @@ class ReadUpTo(Model):
     """Everything up to this notification was seen."""
 
     up_to: UUID
+
+
+class Preferences(Model):
+    """Which kinds you want to be told of."""
+
+    like: bool = True
+    comment: bool = True
+    follow: bool = True
+    follow_request: bool = True
+    follow_approved: bool = True
+    mention: bool = True
+
+
+class PreferencesChange(Model):
+    """What is left out, or null, stays as it is."""
+
+    like: bool | None = None
+    comment: bool | None = None
+    follow: bool | None = None
+    follow_request: bool | None = None
+    follow_approved: bool | None = None
+    mention: bool | None = None

@@ -11,7 +11,7 @@ from fanfold.contracts import events, internal, keys
 from fanfold.kit.errors import Unprocessable
 from fanfold.notification import repository
 from fanfold.notification.drafts import draft, mentions
-from fanfold.notification.schemas import Notification, NotificationPage
+from fanfold.notification.schemas import Notification, NotificationPage, Preferences
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fanfold.notification.drafts import Draft
     from fanfold.notification.push import Pushes
     from fanfold.notification.repository import State
+    from fanfold.notification.schemas import PreferencesChange
 
 
 REPEAT: Final = timedelta(minutes=5)
@@ -112,6 +113,19 @@ class Inbox:
                 raise Unprocessable("up_to is newer than your newest notification: send the id of one you have seen.")
             await repository.mark_read(session, user_id, up_to)
 
+    async def preferences(self, user_id: UUID) -> Preferences:
+        """Which kinds the user wants to be told of."""
+        async with self._database.reading() as session:
+            muted = await repository.muted(session, user_id)
+        return Preferences(**dict.fromkeys(muted & Preferences.model_fields.keys(), False))
+
+    async def prefer(self, user_id: UUID, change: PreferencesChange) -> Preferences:
+        """Change some of it; it counts for what happens from here on."""
+        async with self._database.transaction() as session:
+            for kind, wanted in change.model_dump(exclude_none=True).items():
+                await repository.mute(session, user_id, kind, wanted=wanted)
+        return await self.preferences(user_id)
+
 
 class _Ear:
     """Wakes a long poll: when the channel is open, for what came just before, and by each message."""
@@ -164,6 +178,8 @@ class Notifier:
         if not await self._may_know(told):
             return
         async with self._database.transaction() as session:
+            if told.kind in await repository.muted(session, told.user_id):
+                return
             row = await repository.add(session, told, datetime.now(UTC))
         if row.created_at < datetime.now(UTC) - REPEAT:
             return  # liked, unliked and liked again: told once
