@@ -55,7 +55,16 @@ RESYNC_SECONDS = 60
 PROFILE_SECONDS = 15
 Manifest = dict[str, Any]
 Phase = dict[str, float]
-Figures = dict[str, Phase]
+
+
+class Figures(dict[str, Phase]):
+    """By phase; each is printed as soon as it is known, for the next one may take long."""
+
+    def __setitem__(self, phase: str, values: Phase) -> None:
+        super().__setitem__(phase, values)
+        print(phase)
+        for name, value in values.items():
+            print(f"  {name:24} {value}", flush=True)
 
 
 def main() -> None:
@@ -76,10 +85,6 @@ def main() -> None:
     if not BINARY.exists():
         parser.error(f"{BINARY} is missing: run cluster/build.sh")
     figures = asyncio.run(measure(options))
-    for phase, values in figures.items():
-        print(phase)
-        for name, value in values.items():
-            print(f"  {name:24} {value}")
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
 
@@ -127,7 +132,8 @@ def snapshots(store: Store) -> Iterator[tuple[str, Key]]:
 async def measure(options: argparse.Namespace) -> Figures:
     platforms = math.ceil(options.services / len(COMPONENTS))
     resources = platforms * (len(COMPONENTS) + 2)
-    figures: Figures = {"made": {"platforms": platforms, "platform services": platforms * len(COMPONENTS)}}
+    figures = Figures()
+    figures["made"] = {"platforms": platforms, "platform services": platforms * len(COMPONENTS)}
     with tempfile.TemporaryDirectory(prefix="operator-scale-") as folder, api_server(Path(folder)) as kubeconfig:
         async with Kube(kubeconfig) as kube:
             await kube.prepare(platforms)
