@@ -26,6 +26,7 @@ from fanfold.kit.errors import Problem, Unavailable
 from fanfold.kit.fragments import CountsFragment, Fragments, PostFragment, Remembered, counts_json
 from fanfold.kit.logging import get_logger
 from fanfold.kit.valkey import packed
+from fanfold.kit.warm import WarmPosts
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -93,6 +94,7 @@ class Hydrator:
         self._valkey = valkey
         self._peers = peers
         self._fragments = Fragments(media_base_url)
+        self._warm = WarmPosts(self._fragments)
         self._ask_posts = posts or self._posts_of_peer
 
     async def hydrate(self, members: Sequence[bytes], viewer: UUID) -> Hydrated:
@@ -105,7 +107,10 @@ class Hydrator:
         if not members:
             return Hydrated([], [])
         parts = _Parts([member[:_ID] for member in members], list(dict.fromkeys(member[_ID:] for member in members)))
-        await self._read(parts, viewer)
+        warm = await self._read(members, parts, viewer)
+        if warm is not None:
+            _WHOLE.inc()
+            return Hydrated(warm, [])
         complete = await self._ask_owners(parts, viewer)
         posts = _assemble(members, parts)
         if not posts and not complete:
@@ -115,7 +120,8 @@ class Hydrator:
         gone = [member for member in members if member[:_ID] in parts.gone or member[_ID:] in parts.gone]
         return Hydrated(posts, gone)
 
-    async def _read(self, parts: _Parts, viewer: UUID) -> None:
+    async def _read(self, members: Sequence[bytes], parts: _Parts, viewer: UUID) -> list[bytes] | None:
+        """What the cache has: the posts when that is all of the page, else None and what there is in ``parts``."""
         fragments = self._fragments
         posts, users, counts, scores = await self._valkey.all(
             (
@@ -125,10 +131,15 @@ class Hydrator:
                 packed((b"ZMSCORE", keys.liked(viewer), keys.COMPLETE), b"", parts.post_ids),
             )
         )
+        by_author = dict(zip(parts.author_ids, users, strict=True))
+        warm = self._warm.page(members, parts.post_ids, (posts, by_author, counts), scores, _oldest_counts())
+        if warm is not None:
+            return warm
         _take(parts.post_ids, posts, fragments.posts, parts.posts, parts.gone)
         _take(parts.author_ids, users, fragments.authors, parts.users, parts.gone)
         _take_counts(parts, counts, fragments.counts)
         parts.liked = known_likes(parts.post_ids, scores)
+        return None
 
     async def _ask_owners(self, parts: _Parts, viewer: UUID) -> bool:
         """Fill in what is missing; False if an owner of posts or users did not answer."""
@@ -221,8 +232,13 @@ def _take(
                 log.warning("blob_unreadable", error=str(error))
 
 
+def _oldest_counts() -> float:
+    """Counts from before are stale (Unix milliseconds)."""
+    return time.time() * 1000 - COUNTS_FRESH_MS
+
+
 def _take_counts(parts: _Parts, values: Sequence[bytes | None], fragments: Remembered[CountsFragment]) -> None:
-    oldest = time.time() * 1000 - COUNTS_FRESH_MS
+    oldest = _oldest_counts()
     found: dict[bytes, CountsFragment] = {}
     _take(parts.post_ids, values, fragments, found, set())
     for post_id in parts.post_ids:
