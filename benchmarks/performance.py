@@ -11,6 +11,7 @@ from typing import Any, Final
 from common.processes import ROOT
 from common.results import FOLDER
 from common.tables import number, spread, table
+from overload import kept
 
 PAGE: Final = ROOT / "docs" / "performance.md"
 NAMES: Final = ("gateway", "feed_read", "churn", "overload")
@@ -20,7 +21,7 @@ Written by `uv run python benchmarks/performance.py` from the results of the run
 anew. Every figure is the median of interleaved rounds, with the least and the most of them behind it. CPU time is what
 the kernel counted for a process and its children. The load comes from the same machine and takes its share of it:
 figures are for comparison within one run, not promises. A machine shared with other work makes all of them worse and
-their spread wider: the load average before each run is given."""
+their spread wider: the load average of each run is given."""
 
 
 def main() -> None:
@@ -44,10 +45,12 @@ def page(results: dict[str, dict[str, Any]]) -> str:
 
 def _origin(result: dict[str, Any]) -> str:
     machine = result["machine"]
+    busy = machine["load_before"] > machine["cores"]
+    warning = " **The machine was busy with other work: compare within this run only.**" if busy else ""
     return (
         f"`{result['command']}`, {result['date']}, commit {result['commit'] or 'unknown'}: {machine['cores']} cores of "
         f"{machine['cpu']}, {machine['memory_gib']} GiB, Linux {machine['kernel']}, Python {machine['python']}, load "
-        f"average before {machine['load_before']}."
+        f"average {machine['load_before']}.{warning}"
     )
 
 
@@ -136,7 +139,7 @@ def _overload(figures: dict[str, Any]) -> list[str]:
     head = ["offered", "goodput/s", "shed", "p99 of accepted, ms", "goodput/s without limits", "p99 without, ms"]
     introduction = (
         f"Capacity of the services: {number(figures['capacity'])}/s. Past it the gateway keeps "
-        f"**{100 * figures['kept']:.0f} %** of its best goodput."
+        f"**{100 * kept(figures['adaptive']):.0f} %** of its best goodput."
     )
     return [introduction, table(head, rows)]
 

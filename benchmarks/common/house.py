@@ -86,7 +86,15 @@ class House:
         """Write the next snapshot, as a whole; its epoch."""
         self._epoch += 1
         partial = self.snapshot.with_suffix(".new")
-        partial.write_bytes(encode(Snapshot(platform="bench/house", epoch=self._epoch, services=dict(services))))
+        partial.write_bytes(
+            encode(
+                Snapshot(
+                    platform="bench/house",
+                    epoch=self._epoch,
+                    services={name: list(slots) for name, slots in services.items()},
+                )
+            )
+        )
         partial.replace(self.snapshot)
         return self._epoch
 

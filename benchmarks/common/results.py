@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 FOLDER: Final = ROOT / "benchmarks" / "results"
 
+_LOAD_BEFORE: Final = os.getloadavg()[0]
+
 
 def machine() -> dict[str, Any]:
     """What the figures depend on."""
@@ -31,7 +33,7 @@ def machine() -> dict[str, Any]:
         "memory_gib": round(memory),
         "kernel": platform.release().split("-")[0],
         "python": platform.python_version(),
-        "load_before": round(os.getloadavg()[0], 1),
+        "load_before": round(_LOAD_BEFORE, 1),
     }
 
 
