@@ -8,11 +8,11 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from common.load import Outcome
-from common.results import FOLDER, summary
-from common.tables import spread, table
-from overload import judge, kept
-from performance import NAMES, PAGE, page
+from common.load import Outcome  # type: ignore[import-not-found]
+from common.results import FOLDER, summary  # type: ignore[import-not-found]
+from common.tables import spread, table  # type: ignore[import-not-found]
+from overload import judge, kept  # type: ignore[import-not-found]
+from performance import NAMES, PAGE, page  # type: ignore[import-not-found]
 
 
 def results() -> dict[str, dict[str, Any]]:
