@@ -3,7 +3,7 @@
 Each socket is a user of its own, with a token of its own. Correctness first: every handshake must be answered with 101,
 every message must arrive at its user and every socket be closed with 1012 and a moment to come back.
 
-    uv run python benchmarks/websockets.py --sockets 10000
+    uv run python benchmarks/idle_sockets.py --sockets 10000
 """
 
 from __future__ import annotations
