@@ -68,7 +68,7 @@ UNIT: tuple[Stage, ...] = (
 ALL: tuple[Stage, ...] = (
     *LINT,
     *UNIT,
-    ("services on real stores", _pytest("integration", "tests/integration", "-m", "not cluster", seconds=1800)),
+    ("services on real stores", _pytest("integration", "tests/integration", "-m", "not cluster", seconds=2400)),
     ("build the cluster", _build_cluster),
     ("cluster's own tests", _go),
     ("faults behind a gateway", _pytest("fault", "tests/fault", seconds=600)),
@@ -76,7 +76,7 @@ ALL: tuple[Stage, ...] = (
     ("install helm", _helm),
     ("chart", _pytest("chart", "tests/chart", seconds=300)),
     ("build the images", _build_images),
-    ("end to end on the native cluster", _pytest("e2e", "tests/e2e", "--timeout=900", seconds=1800)),
+    ("end to end on the native cluster", _pytest("e2e", "tests/e2e", "--timeout=900", seconds=2700)),
 )
 SETS = {"all": ALL, "fast": (*LINT, *UNIT), "lint": LINT}
 
