@@ -96,8 +96,8 @@ def test_a_version_that_does_not_start_is_taken_back_and_nobody_notices(
     assert services(deployed) == before
     assert (told["Degraded"]["status"], told["Degraded"]["reason"]) == ("True", "RolledBack")
     assert told["Ready"]["status"] == "True"
-    events = deployed.run("get", "events", "--field-selector=reason=RolledBack")
-    assert f"platform/{PLATFORM}" in events
+    events = ("get", "events", "--field-selector=reason=RolledBack")
+    until(lambda: f"platform/{PLATFORM}" in deployed.run(*events), "an Event that tells why", seconds=30)
 
 
 def test_an_upgrade_fails_no_request(deployed: Kubectl, references: dict[str, str]) -> None:
