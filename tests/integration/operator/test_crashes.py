@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[3]
 ROUNDS = 20
 NOT_COMPARED = {
     "uid", "resourceVersion", "creationTimestamp", "lastTransitionTime", "clusterIP", "clusterIPs", "nodePort", "data",
-    "since", "time", "generation", "observedGeneration", APPLIED_ANNOTATION,
+    "since", "time", "propagation", "generation", "observedGeneration", APPLIED_ANNOTATION,
     "checksum", "lastChangeTime", "controller-uid", "batch.kubernetes.io/controller-uid", "startTime", "completionTime",
 }  # fmt: skip
 COMPARED = [one for one in kinds.WATCHED if one is not kinds.ENDPOINT_SLICE] + [kinds.SECRET]
