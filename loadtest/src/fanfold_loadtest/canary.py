@@ -65,14 +65,19 @@ class Canary:
             self._couple = await self._join()
         except ApiError as error:
             raise CanaryError(str(error)) from error
+        stopped = asyncio.create_task(stop.wait())
         try:
             while not stop.is_set():
                 begun = time.monotonic()
-                await self.probe()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(max(0.0, every - (time.monotonic() - begun))):
-                        await stop.wait()
+                probe = asyncio.create_task(self.probe())
+                await asyncio.wait({probe, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                if not probe.done():
+                    probe.cancel()  # it takes its post back and is not counted
+                with suppress(asyncio.CancelledError):
+                    await probe
+                await asyncio.wait({stopped}, timeout=max(0.0, every - (time.monotonic() - begun)))
         finally:
+            stopped.cancel()
             await self._leave()
 
     async def probe(self) -> float | None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +9,7 @@ from prometheus_client import REGISTRY
 from redis.exceptions import RedisError
 
 from fanfold.contracts import keys
-from fanfold.kit import metrics
+from fanfold.kit import metrics, streams
 from fanfold.kit.housekeeping import BacklogGauge, Housekeeper
 from fanfold.kit.streams import backlog, drop_dead, publish
 from fanfold.kit.valkey import redis_client
@@ -98,6 +99,16 @@ async def test_a_backlog_counts_messages_under_way_and_those_not_yet_read(redis:
     await redis.xack(STREAM, "group", new)
     waiting = await backlog(redis, TOPIC, "group")
     assert (waiting.messages, waiting.oldest_seconds()) == (0, 0.0)
+
+
+async def test_messages_acknowledged_between_two_questions_are_no_backlog(redis: Any) -> None:
+    await redis.xgroup_create(STREAM, "group", id="0", mkstream=True)
+    await publish(redis, TOPIC, 3, b"one")
+    (message_id,) = await read(redis, "group")
+    (known,) = await redis.xinfo_groups(STREAM)
+    await redis.xack(STREAM, "group", message_id)
+    assert known["pending"] == 1
+    assert await streams._oldest_ms(redis, STREAM, known) == math.inf
 
 
 async def test_a_backlog_stays_counted_when_acknowledged_messages_are_trimmed_or_some_deleted(redis: Any) -> None:

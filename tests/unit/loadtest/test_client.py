@@ -111,3 +111,22 @@ async def test_nobody_there_is_told() -> None:
     async with Api("http://127.0.0.1:9") as api:
         with pytest.raises(ApiError, match="ConnectError"):
             await api.send("GET", "/")
+
+
+async def test_new_tokens_are_used_from_then_on(gateway: Gateway) -> None:
+    gateway.will_answer(201, TOKENS)
+    gateway.will_answer(200, TOKENS.replace(b'"t"', b'"t2"').replace(b'"r"', b'"r2"'))
+    gateway.will_answer(204, b"")
+    gateway.will_answer(204, b"")
+    async with Api(gateway.url) as api:
+        person = await api.login("ada", "secret")
+        await person.renew()
+        await person.delete_post("p1")
+        await person.leave("secret")
+    _, refresh, delete, leave = gateway.requests
+    assert '"refresh_token":"r"' in refresh
+    assert person.refresh_token == "r2"
+    assert delete.startswith("delete /v1/posts/p1 ")
+    assert "authorization: bearer t2" in delete
+    assert leave.startswith("delete /v1/users/me ")
+    assert '"password":"secret"' in leave

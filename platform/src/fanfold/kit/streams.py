@@ -281,7 +281,9 @@ async def _unread(redis: Any, stream: bytes, group: dict[str, Any]) -> int:
 
 async def _oldest_ms(redis: Any, stream: bytes, group: dict[str, Any]) -> float:
     if group["pending"]:
-        return _order((await redis.xpending(stream, group["name"]))["min"])[0]
+        oldest = (await redis.xpending(stream, group["name"]))["min"]
+        if oldest is not None:  # else all were acknowledged since the group was asked for
+            return _order(oldest)[0]
     waiting = await redis.xrange(stream, min=b"(" + group["last-delivered-id"], count=1)
     return _order(waiting[0][0])[0] if waiting else math.inf
 
