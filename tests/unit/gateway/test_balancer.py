@@ -52,7 +52,7 @@ def test_among_hundreds_of_slots_the_load_stays_bounded_though_it_is_counted_now
         made.choose("feed", KEY, set()).in_flight += 1
     loads = [endpoint.in_flight for _, endpoint in made.endpoints()]
     assert sum(loads) == 1_200
-    assert max(loads) <= LOAD_FLOOR + 1
+    assert max(loads) < 2 * LOAD_FLOOR  # of two random slots, one is seldom among the sixteen that are full
 
 
 def test_with_every_slot_near_full_one_with_room_is_found() -> None:
