@@ -97,7 +97,7 @@ async def broken(_: Service, __: Received, writer: asyncio.StreamWriter) -> None
 
 async def test_a_slot_that_fails_its_users_is_replaced_until_it_is_well(rig: Rig) -> None:
     bad, good = rig.another(broken), rig.another()
-    await rig.start({"feed": [bad, good]}, outlier_seconds=0.5)
+    await rig.start({"feed": [bad, good]}, outlier_seconds=3)
     statuses = [(await rig.ask()).status for _ in range(60)]
     assert statuses.count(500) == 5
     assert rig.stats.ejections == {"feed": 1}

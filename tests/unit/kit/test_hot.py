@@ -26,7 +26,9 @@ from fanfold.kit.valkey import ValkeyUnavailableError
 KEY = "ab" * 32
 SIGNER = IdentitySigner(KEY)
 USER = new_id()
-IDENTITY = SIGNER.sign(Identity(user_id=USER, session_id=new_id()))
+LATER = time.time() + 3600
+"""A run of all tests takes longer than an identity lives."""
+IDENTITY = SIGNER.sign(Identity(user_id=USER, session_id=new_id()), LATER)
 USUAL = f"host: x\r\nx-fanfold-identity: {IDENTITY}\r\nx-request-id: abcdefgh\r\n"
 
 
@@ -91,8 +93,8 @@ def test_a_target_that_is_not_plainly_right_is_left_to_the_app(target: str) -> N
         _request(lines=USUAL + "x-request-id: other123\r\n"),
         _request(lines="host: x\r\n"),
         _request(lines=f"host: x\r\nx-fanfold-identity: {IDENTITY[:-1]}x\r\n"),
-        _request(lines=f"host: x\r\nx-fanfold-identity: {SIGNER.sign(Identity())}\r\n"),
-        _request(lines=f"host: x\r\nx-fanfold-identity: {SIGNER.sign(Identity(service='post'))}\r\n"),
+        _request(lines=f"host: x\r\nx-fanfold-identity: {SIGNER.sign(Identity(), LATER)}\r\n"),
+        _request(lines=f"host: x\r\nx-fanfold-identity: {SIGNER.sign(Identity(service='post'), LATER)}\r\n"),
         _request(lines=USUAL + "x-fanfold-deadline: 1000\r\n"),
         _request(lines=USUAL + "a: b\nc: d\r\n"),
         _request() + _request(),
@@ -140,8 +142,10 @@ class Client:
     @asynccontextmanager
     async def to(cls, port: int) -> AsyncIterator[Client]:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        yield cls(reader, writer)
-        writer.close()
+        try:
+            yield cls(reader, writer)
+        finally:
+            writer.close()
 
     def send(self, data: bytes) -> None:
         self.writer.write(data)
