@@ -51,11 +51,13 @@ bench: bootstrap ## Measure gateway, feed reads, churn and overload beside their
 	@for name in gateway feed_read churn overload performance; do $(UV) python benchmarks/$$name.py; done
 
 ##@ Quality
-.PHONY: test test-fast lint format openapi dashboards reference
-test: bootstrap ## Run every test: lint, types, contracts, unit, integration, operator, chart, e2e
+.PHONY: test test-fast test-long lint format openapi dashboards reference
+test: bootstrap ## Run what CI runs: lint, types, contracts, unit, integration, operator, chart, e2e
 	@$(UV) python -m tools.stages all
 test-fast: bootstrap ## The inner loop: lint, types, contracts, unit tests
 	@$(UV) python -m tools.stages fast
+test-long: bootstrap ## The loss of a node, evictions and autoscaling live: two nodes, many minutes
+	@$(UV) python -m tools.stages long
 lint: bootstrap ## Lint, format check, types and import contracts
 	@$(UV) python -m tools.stages lint
 format: bootstrap ## Format the code and apply safe fixes

@@ -1,4 +1,4 @@
-"""The test stages: ``python -m tools.stages all|fast|lint``."""
+"""The test stages: ``python -m tools.stages all|fast|lint|long``."""
 
 from __future__ import annotations
 
@@ -76,9 +76,16 @@ ALL: tuple[Stage, ...] = (
     ("install helm", _helm),
     ("chart", _pytest("chart", "tests/chart", seconds=300)),
     ("build the images", _build_images),
-    ("end to end on the native cluster", _pytest("e2e", "tests/e2e", "--timeout=900", seconds=2700)),
+    ("end to end on the native cluster", _pytest("e2e", "tests/e2e", "-m", "not long", "--timeout=900", seconds=2700)),
 )
-SETS = {"all": ALL, "fast": (*LINT, *UNIT), "lint": LINT}
+LONG: tuple[Stage, ...] = (
+    ("build the cluster", _build_cluster),
+    ("install helm", _helm),
+    ("build the images", _build_images),
+    ("two nodes, and a load that rises and falls", _pytest("long", "tests/e2e", "-m", "long", seconds=3600)),
+)
+"""What would double the time of a change on its way in: run it before a release."""
+SETS = {"all": ALL, "fast": (*LINT, *UNIT), "lint": LINT, "long": LONG}
 
 
 def main(arguments: list[str]) -> None:

@@ -11,7 +11,7 @@ from benchmarks.autoscaling import Limits, run
 from tools.local.clusters import Kubectl
 from tools.local.up import gateway_url
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(300)]
 
 
 def test_load_adds_replicas_and_calm_takes_them_away(deployed: Kubectl) -> None:

@@ -21,7 +21,7 @@ from tools.local.clusters import Kubectl, Native
 from tools.local.up import PLATFORM, install
 from tools.progress import StageError, Stages, say
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(900)]
 
 NAME = "fanfold-nodes"
 STAYS, GOES = f"{NAME}-1", f"{NAME}-2"

@@ -18,6 +18,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400), pytest.mark.usefixt
 
 OUTAGE_SECONDS = 30.0
 DRIFT_SECONDS = 5.0
+RECOVERY_SECONDS = 15.0
+"""After an outage the Lease is won again and every watch begun anew, each tried every 2 s, before drift is seen."""
 QUIET_SECONDS = 20.0
 ROUND_SECONDS = 12.0
 """Longer than a ring waits between its looks: in such a time all that looks by itself has looked."""
@@ -83,7 +85,7 @@ def test_after_an_outage_of_half_a_minute_it_repairs_what_happened_meanwhile(
         repaired = meddle()
         time.sleep(OUTAGE_SECONDS)
         proxy.mend()
-        assert repaired() < DRIFT_SECONDS
+        assert repaired() < RECOVERY_SECONDS
         assert meddle()() < DRIFT_SECONDS, "and watches as before"
 
 
