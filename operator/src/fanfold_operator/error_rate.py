@@ -13,8 +13,7 @@ import structlog
 
 from fanfold_operator.kinds import ENDPOINT_SLICE
 from fanfold_operator.planning.upgrade import ErrorRate
-from fanfold_operator.ring.endpoints import by_service
-from fanfold_operator.scrape import admin_target
+from fanfold_operator.ring.endpoints import admin_ports, by_service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -107,8 +106,7 @@ class ErrorWatch:
 
     async def _look(self, key: Key) -> None:
         slices = self._store.of_platform(ENDPOINT_SLICE, key.namespace, key.name)
-        ready = [one for one in by_service(slices).get(GATEWAY, ()) if one.usable]
-        targets = sorted(admin_target(one.address.rpartition(":")[0].strip("[]")) for one in ready)
+        targets = admin_ports(one for one in by_service(slices).get(GATEWAY, ()) if one.usable)
         scrapes = await self._measure(targets, (REQUESTS,))
         followed = self._followed[key]
         before, followed.rate = followed.rate, followed.window.add(time.monotonic(), scrapes)

@@ -6,14 +6,11 @@ What comes back is a value, `Scrape` per target; decisions on it need no network
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
-
-from fanfold.contracts.components import ADMIN_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -64,12 +61,6 @@ class Scrape:
             value = one.labels.get(label, "")
             sums[value] = sums.get(value, 0.0) + one.value
         return sums
-
-
-def admin_target(address: str) -> str:
-    """``host:port`` of the admin port of a pod with this IP address."""
-    host = f"[{address}]" if ipaddress.ip_address(address).version == 6 else address
-    return f"{host}:{ADMIN_PORT}"
 
 
 def parse(text: str, names: Collection[str] | None = None) -> tuple[Sample, ...]:

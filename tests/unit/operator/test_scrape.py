@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from aiohttp import web
 
-from fanfold_operator.scrape import CONCURRENCY, Sample, Scrape, Scraper, admin_target, parse
+from fanfold_operator.ring.endpoints import admin_ports
+from fanfold_operator.ring.slots import Endpoint
+from fanfold_operator.scrape import CONCURRENCY, Sample, Scrape, Scraper, parse
 
 TEXT = """# HELP fanfold_x_total Things.
 # TYPE fanfold_x_total counter
@@ -126,5 +128,5 @@ async def test_only_so_many_are_asked_at_once(serve: Serve, scraper: Scraper) ->
 
 
 def test_an_address_of_a_pod_becomes_a_target() -> None:
-    assert admin_target("10.0.0.7") == "10.0.0.7:9000"
-    assert admin_target("fd00::7") == "[fd00::7]:9000"
+    assert admin_ports([Endpoint("10.0.0.7:8000", ready=True)]) == ["10.0.0.7:9000"]
+    assert admin_ports([Endpoint("[fd00::7]:8000", ready=True)]) == ["[fd00::7]:9000"]

@@ -20,8 +20,7 @@ from fanfold_operator.autoscale.report import State
 from fanfold_operator.autoscale.rules import SYNC_SECONDS, rules
 from fanfold_operator.conditions import timestamp
 from fanfold_operator.kinds import ENDPOINT_SLICE
-from fanfold_operator.ring.endpoints import by_service
-from fanfold_operator.scrape import admin_target
+from fanfold_operator.ring.endpoints import admin_ports, by_service
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable
@@ -137,8 +136,7 @@ class Autoscaler:
     def _targets(self, key: Key, spec: PlatformServiceSpec) -> list[str]:
         """Admin ports of the ready pods."""
         slices = self._store.of_platform(ENDPOINT_SLICE, key.namespace, spec.platform)
-        pods = [one for one in by_service(slices).get(spec.component, ()) if one.usable]
-        return sorted(admin_target(one.address.rpartition(":")[0].strip("[]")) for one in pods)
+        return admin_ports(one for one in by_service(slices).get(spec.component, ()) if one.usable)
 
 
 def _scaled_at(resource: Manifest) -> str | None:

@@ -6,21 +6,19 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from fanfold.contracts.components import ADMIN_PORT
 from fanfold.contracts.resources import HashRingSpec, PlatformServiceSpec, parse
 from fanfold_operator.conditions import Condition, is_true, merge, timestamp
 from fanfold_operator.kinds import CONFIG_MAP
 from fanfold_operator.planning.service import wanted
 from fanfold_operator.resources import meta
-from fanfold_operator.ring.endpoints import address, by_service, host_of
+from fanfold_operator.ring.endpoints import admin_ports, by_service
 from fanfold_operator.ring.snapshot import Memory, Ring, advance, recall
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
     from fanfold_operator.kinds import Manifest
-    from fanfold_operator.ring.slots import Endpoint
 
 GATEWAY: Final = "gateway"
 PROPAGATION_SECONDS: Final = 10.0
@@ -108,12 +106,12 @@ def config_map(view: RingView, ring: Ring) -> Manifest:
 
 def gateways(view: RingView) -> list[str]:
     """``host:port`` of the ready gateways' admin ports, in order."""
-    return _admin_ports(one for one in by_service(view.slices).get(GATEWAY, ()) if one.usable)
+    return admin_ports(one for one in by_service(view.slices).get(GATEWAY, ()) if one.usable)
 
 
 def parting_gateways(view: RingView) -> list[str]:
     """Those that are leaving or not ready: they may still forward for clients that keep their connections."""
-    return _admin_ports(one for one in by_service(view.slices).get(GATEWAY, ()) if not one.usable)
+    return admin_ports(one for one in by_service(view.slices).get(GATEWAY, ()) if not one.usable)
 
 
 def leaving(view: RingView, ring: Ring) -> list[str]:
@@ -129,7 +127,7 @@ def leaving(view: RingView, ring: Ring) -> list[str]:
         for name, slots in ring.snapshot.services.items()
         if not sizes.get(name) or any(slot.state == "active" for slot in slots)
     }
-    return _admin_ports(
+    return admin_ports(
         one for name in spec.services if name in served for one in endpoints.get(name, ()) if one.leaving
     )
 
@@ -138,10 +136,6 @@ def _wanted(view: RingView) -> dict[str, int]:
     """Replicas wanted, by component."""
     services = [parse(PlatformServiceSpec, service) for service in view.services]
     return {service.component: wanted(service) for service in services}
-
-
-def _admin_ports(endpoints: Iterable[Endpoint]) -> list[str]:
-    return sorted(address(host_of(one.address), ADMIN_PORT) for one in endpoints)
 
 
 def status(view: RingView, ring: Ring, acks: Acks) -> dict[str, Any]:

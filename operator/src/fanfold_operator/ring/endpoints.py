@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from fanfold.contracts.components import TRAFFIC_PORT
+from fanfold.contracts.components import ADMIN_PORT, TRAFFIC_PORT
 from fanfold.contracts.resources import SERVICE_LABEL
 from fanfold_operator.ring.slots import Endpoint
 
@@ -23,6 +23,11 @@ def address(host: str, port: int) -> str:
 def host_of(address: str) -> str:
     """The host of ``host:port``, without brackets."""
     return address.rpartition(":")[0].strip("[]")
+
+
+def admin_ports(endpoints: Iterable[Endpoint]) -> list[str]:
+    """``host:port`` of the admin ports of these pods, in order."""
+    return sorted(address(host_of(one.address), ADMIN_PORT) for one in endpoints)
 
 
 def by_service(slices: Iterable[Manifest]) -> dict[str, list[Endpoint]]:
