@@ -43,9 +43,11 @@ func Until(ctx context.Context, goal Goal, check func(context.Context) error) er
 			return fatal.error
 		}
 		select {
-		case <-ctx.Done():
-			return goal.failure("interrupted", err)
 		case <-limited.Done():
+			// The end of ctx ends limited too: which of the two it was must not depend on the order of a select.
+			if ctx.Err() != nil {
+				return goal.failure("interrupted", err)
+			}
 			return goal.failure(fmt.Sprintf("not there after %s", goal.Limit), err)
 		case <-ticker.C:
 		}
