@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
+from fanfold_operator.keeper import Keeper
 from fanfold_operator.kinds import ENDPOINT_SLICE
 from fanfold_operator.planning.upgrade import ErrorRate
 from fanfold_operator.ring.endpoints import admin_ports, by_service
@@ -22,8 +19,6 @@ if TYPE_CHECKING:
     from fanfold_operator.kinds import Key
     from fanfold_operator.scrape import Scrape
     from fanfold_operator.store import Store
-
-log = structlog.stdlib.get_logger(__name__)
 
 REQUESTS: Final = "fanfold_gateway_requests_total"
 GATEWAY: Final = "gateway"
@@ -60,55 +55,31 @@ class Window:
 
 
 @dataclass(slots=True)
-class _Followed:
-    task: asyncio.Task[None]
+class _Watched:
     window: Window = field(default_factory=Window)
     rate: ErrorRate | None = None
 
 
 class ErrorWatch:
-    """One task per Platform that is being upgraded; calls `changed(key)` when there is something new to judge."""
+    """Watches each Platform that is being upgraded; calls `changed(key)` when there is something new to judge."""
 
     def __init__(self, store: Store, measure: Measure, changed: Callable[[Key], None]) -> None:
         self._store = store
         self._measure = measure
         self._changed = changed
-        self._followed: dict[Key, _Followed] = {}
+        self._keeper = Keeper(self._look, _Watched, name="watch errors", retry_seconds=LOOK_SECONDS)
+        self.forget = self._keeper.forget
+        self.close = self._keeper.close
 
     def follow(self, key: Key) -> ErrorRate | None:
         """Watch the gateways of this Platform from now on; None before they were asked."""
-        if key not in self._followed:
-            task = asyncio.create_task(self._run(key), name=f"errors of {key}")
-            self._followed[key] = _Followed(task)
-        return self._followed[key].rate
+        return self._keeper.keep(key).rate
 
-    def forget(self, key: Key) -> None:
-        """Watch no longer."""
-        if followed := self._followed.pop(key, None):
-            followed.task.cancel()
-
-    async def close(self) -> None:
-        """Watch none."""
-        tasks = [followed.task for followed in self._followed.values()]
-        for key in list(self._followed):
-            self.forget(key)
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
-
-    async def _run(self, key: Key) -> None:
-        while True:
-            try:
-                await self._look(key)
-            except Exception:
-                log.exception("errors_not_watched", key=str(key))
-            await asyncio.sleep(LOOK_SECONDS)
-
-    async def _look(self, key: Key) -> None:
+    async def _look(self, key: Key, watched: _Watched) -> float:
         slices = self._store.of_platform(ENDPOINT_SLICE, key.namespace, key.name)
         targets = admin_ports(one for one in by_service(slices).get(GATEWAY, ()) if one.usable)
         scrapes = await self._measure(targets, (REQUESTS,))
-        followed = self._followed[key]
-        before, followed.rate = followed.rate, followed.window.add(time.monotonic(), scrapes)
-        if before is None or (before.known, before.errors) != (followed.rate.known, followed.rate.errors):
+        before, watched.rate = watched.rate, watched.window.add(time.monotonic(), scrapes)
+        if before is None or (before.known, before.errors) != (watched.rate.known, watched.rate.errors):
             self._changed(key)
+        return LOOK_SECONDS

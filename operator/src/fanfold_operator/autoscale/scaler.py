@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -19,6 +18,7 @@ from fanfold_operator.autoscale.decision import Memory, decide
 from fanfold_operator.autoscale.report import State
 from fanfold_operator.autoscale.rules import SYNC_SECONDS, rules
 from fanfold_operator.conditions import timestamp
+from fanfold_operator.keeper import Keeper
 from fanfold_operator.kinds import ENDPOINT_SLICE
 from fanfold_operator.ring.endpoints import admin_ports, by_service
 
@@ -45,64 +45,41 @@ START_SECONDS: Final = 120.0
 
 @dataclass(slots=True)
 class _Followed:
-    task: asyncio.Task[None]
-    since: float
+    since: float = field(default_factory=time.monotonic)
     memory: Memory = field(default_factory=Memory)
     state: State | None = None
 
 
 class Autoscaler:
-    """One task per worker service; calls `changed(key)` when there is something new to tell."""
+    """Scales each worker service; calls `changed(key)` when there is something new to tell."""
 
     def __init__(self, api: Api, store: Store, measure: Measure, changed: Callable[[Key], None]) -> None:
         self._api = api
         self._store = store
         self._measure = measure
         self._changed = changed
-        self._followed: dict[Key, _Followed] = {}
+        self._keeper = Keeper(self._look, _Followed, name="autoscale", retry_seconds=SYNC_SECONDS)
+        self.forget = self._keeper.forget
+        self.close = self._keeper.close
 
     def follow(self, key: Key) -> State | None:
         """Scale this PlatformService from now on; what was last decided, None before the first decision."""
-        if key not in self._followed:
-            task = asyncio.create_task(self._run(key), name=f"autoscale {key}")
-            self._followed[key] = _Followed(task, time.monotonic())
-        return self._followed[key].state
+        return self._keeper.keep(key).state
 
-    def forget(self, key: Key) -> None:
-        """Leave it alone from now on."""
-        if followed := self._followed.pop(key, None):
-            followed.task.cancel()
+    async def _look(self, key: Key, followed: _Followed) -> float:
+        try:
+            return SYNC_SECONDS if await self._decide(key, followed) else RETRY_SECONDS
+        except ApiError as error:
+            log.warning("scaling_failed", key=str(key), error=str(error))
+            return RETRY_SECONDS if error.status == HTTPStatus.CONFLICT else SYNC_SECONDS
 
-    async def close(self) -> None:
-        """Leave all alone; returns when nothing is written any more."""
-        tasks = [followed.task for followed in self._followed.values()]
-        for key in list(self._followed):
-            self.forget(key)
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
-
-    async def _run(self, key: Key) -> None:
-        while True:
-            delay = SYNC_SECONDS
-            try:
-                if not await self._look(key):
-                    delay = RETRY_SECONDS
-            except ApiError as error:
-                log.warning("scaling_failed", key=str(key), error=str(error))
-                delay = RETRY_SECONDS if error.status == 409 else SYNC_SECONDS
-            except Exception:
-                log.exception("scaling_failed", key=str(key))
-            await asyncio.sleep(delay)
-
-    async def _look(self, key: Key) -> bool:
+    async def _decide(self, key: Key, followed: _Followed) -> bool:
         """Whether there was something to decide."""
         resource = self._store.get(key)
         if resource is None:
             return False
         spec = parse(PlatformServiceSpec, resource)
-        followed, law = self._followed[key], rules(spec)
-        targets = self._targets(key, spec)
+        law, targets = rules(spec), self._targets(key, spec)
         starts = followed.state is None and time.monotonic() - followed.since < START_SECONDS
         if not spec.replicas or (starts and not targets):
             return False
