@@ -17,6 +17,7 @@ from rich.table import Table
 from fanfold_loadtest.canary import Canary, CanaryError
 from fanfold_loadtest.client import Api, ApiError
 from fanfold_loadtest.comparison import compare as compare_runs
+from fanfold_loadtest.crowd import Crowd, read_crowd
 from fanfold_loadtest.documents import DocumentError
 from fanfold_loadtest.html import comparison_report, report
 from fanfold_loadtest.journey import Journey, JourneyError, Outcome, Step
@@ -33,6 +34,7 @@ from fanfold_loadtest.report import (
 from fanfold_loadtest.results import Document, ResultError, document, read, recorder_of, to_json, to_junit
 from fanfold_loadtest.runner import Run, RunError, new_run_id, perform
 from fanfold_loadtest.scenario import Scenario, built_in, load, load_slos, scaled
+from fanfold_loadtest.seed_command import seed_graph
 from fanfold_loadtest.telemetry import RunCollector, serve
 from fanfold_loadtest.verdict import Verdict, judge
 
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 console = Console()
 errors = Console(stderr=True)
+app.command(name="seed")(seed_graph)
 
 RESULTS: Final = Path("loadtest-results")
 
@@ -149,6 +152,9 @@ def run(
     out: Annotated[
         Path, typer.Option(help="Folder for results: a folder of its own is made in it for each run.")
     ] = RESULTS,
+    crowd: Annotated[
+        Path | None, typer.Option(help="File of `seed`: log in as its people instead of making some.")
+    ] = None,
     metrics: Metrics = "",
 ) -> None:
     """Run a scenario and judge it. Exit code: 0 passed, 1 failed, 2 void (it says nothing), 3 it could not be run.
@@ -158,10 +164,11 @@ def run(
     try:
         wanted = scaled(load(scenario), profile.factor * rate_factor, time_factor, profile.factor)
         objectives = load_slos(slos, wanted) if slos else wanted.slos
+        seeded = read_crowd(crowd).part(wanted.people) if crowd else None
         collector = RunCollector(wanted.name)
         if metrics:
             _serve_metrics(metrics, collector)
-        done = asyncio.run(_perform(wanted, url, processes, seed, collector))
+        done = asyncio.run(_perform(wanted, url, processes, seed, collector, seeded))
     except (DocumentError, JourneyError, RunError, ApiError) as error:
         raise _failed(str(error), Verdict.BROKEN) from error
     recorder = Recorder.of(wanted.seconds, done.shares)
@@ -237,14 +244,16 @@ def write_all(folder: Path, content: Document) -> None:
     (folder / "report.html").write_text(report(content), encoding="utf-8")
 
 
-async def _perform(scenario: Scenario, url: str, processes: int, seed: int, collector: RunCollector) -> Run:
+async def _perform(  # noqa: PLR0917 - what the command asks for
+    scenario: Scenario, url: str, processes: int, seed: int, collector: RunCollector, crowd: Crowd | None
+) -> Run:
     with Live(console=console, refresh_per_second=4, transient=True) as display:
 
         def show(progress: Sequence[Progress], at: float) -> None:
             display.update(live(progress, at, scenario.seconds))
             collector.update(progress)
 
-        return await perform(scenario, url, processes=processes, seed=seed, tell=_tell, show=show)
+        return await perform(scenario, url, processes=processes, seed=seed, tell=_tell, show=show, crowd=crowd)
 
 
 def _failed(message: str, code: Verdict = Verdict.FAILED) -> typer.Exit:

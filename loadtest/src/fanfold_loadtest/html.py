@@ -37,7 +37,8 @@ def report(content: Document) -> str:
     charts = [latency_chart(content, recorder), histogram_chart(recorder)]
     if content.share.ages:
         charts.append(freshness_chart(content))
-    body = [_heading(content), _objectives(content), _figures(content), *map(_chart, charts), _generator(content)]
+    body = [_heading(content), _objectives(content), _figures(content), *map(_chart, charts)]
+    body += [_graph(content), _generator(content)]
     return _page(f"Load test {content.scenario.name}: {content.verdict}", body)
 
 
@@ -176,6 +177,18 @@ def _figures(content: Document) -> str:
         cells = "".join(f"<td class=n>{'-' if value is None else value}</td>" for value in values)
         rows.append(f"<tr><td>{escape(row.phase)}</td><td>{escape(row.request)}</td>{cells}</tr>")
     return f"<h2>Latency in milliseconds</h2><table><tr><th>phase<th>request{head}</tr>{''.join(rows)}</table>"
+
+
+def _graph(content: Document) -> str:
+    degrees = content.degrees
+    if degrees is None:
+        return ""
+    slope = "" if degrees.exponent is None else f" The slope of followers over rank is {degrees.exponent:g} (Zipf: -1)."
+    return (
+        f"<h2>The graph</h2><p>{degrees.people:,} people, {degrees.follows:,} follows. Followers: {degrees.mean:g} on "
+        f"average, median {degrees.p50:,}, p90 {degrees.p90:,}, p99 {degrees.p99:,}; the most followed have "
+        f"{', '.join(f'{count:,}' for count in degrees.top)}.{slope}</p>"
+    )
 
 
 def _generator(content: Document) -> str:

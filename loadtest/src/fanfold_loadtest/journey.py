@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import httpx
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from websockets.asyncio.client import ClientConnection
 
+    from fanfold_loadtest.crowd import Crowd
     from fanfold_loadtest.shapes import Image, Post
 
 Answer = TypeVar("Answer")
@@ -80,18 +82,22 @@ class Journey:
 
     Args:
         api: The gateway.
-        people: How many join, 3 or more.
+        people: How many join, 3 or more; with a crowd all of its members come.
         seed: Of the graph and of who likes what.
         tell: Called with each finished step.
+        crowd: Whose people to log in as, in place of making some; they follow each other already.
     """
 
-    def __init__(self, api: Api, people: int, seed: int, tell: Callable[[Step], None]) -> None:
+    def __init__(
+        self, api: Api, people: int, seed: int, tell: Callable[[Step], None], crowd: Crowd | None = None
+    ) -> None:
         self.api = api
-        self.graph: Graph = make_graph(people, seed)
+        self.graph: Graph = make_graph(people, seed) if crowd is None else crowd.graph()
+        self._crowd = crowd
         self.outcome = Outcome(api.url, run=secrets.token_hex(3))
         self.people: list[Person] = []
         self.posts: list[Expected] = []
-        self._passwords = [secrets.token_urlsafe(12) for _ in range(people)]
+        self._passwords = [secrets.token_urlsafe(12) for _ in self.graph.names]
         self._chance = random.Random(seed)  # noqa: S311 - reproducible, not secret
         self._tell = tell
         self._images: list[tuple[int, Photo, Image]] = []
@@ -118,8 +124,11 @@ class Journey:
             JourneyError: A step failed.
         """
         await self._step("find the gateway", self._find_gateway)
-        await self._step("register people", self._register)
-        await self._step("follow", self._follow)
+        if self._crowd is None:
+            await self._step("register people", self._register)
+            await self._step("follow", self._follow)
+        else:
+            await self._step("log in as seeded people", partial(self._log_in, self._crowd))
         await self._step("upload photographs", self._upload)
         await self._step("wait for variants", self._await_variants)
         await self._step("post", self._post)
@@ -160,6 +169,15 @@ class Journey:
         self.people = await _gather(join, range(len(self.graph.names)))
         self.outcome.username, self.outcome.password = self.people[1].username, self._passwords[1]
         return f"{len(self.people)} people"
+
+    async def _log_in(self, crowd: Crowd) -> str:
+        async def enter(number: int) -> Person:
+            return await self.api.login(crowd.username(number), crowd.password)
+
+        self.people = await _gather(enter, range(len(self.graph.names)))
+        return (
+            f"{len(self.people)} of {crowd.degrees.people} people; the celebrity has {crowd.degrees.top[0]} followers"
+        )
 
     async def _follow(self) -> str:
         async def follow(pair: tuple[int, int]) -> None:

@@ -78,6 +78,8 @@ class Run:
         """Send everything at its time, then wait for what is under way."""
         side = [gevent.spawn(self._report), gevent.spawn(self._account), gevent.spawn(self._keep_logins)]
         mine = events(self._plan.scenario) if self._plan.index == 0 else []
+        if mine:
+            side += [gevent.spawn(self._warm)]
         happenings = [gevent.spawn_later(at, self._happen, phase.name) for at, phase, _ in mine]
         try:
             self._load()
@@ -154,6 +156,11 @@ class Run:
         gevent.joinall(watching, timeout=WATCH_SECONDS + 5)
         for one in watching:
             self._share.ages.append(Age(phase, None if one.value is None else max(0.0, one.value - answered)))
+
+    def _warm(self) -> None:
+        """Ages are of pushes into feeds that are there, not of rebuilds by the look itself."""
+        for watcher in self._plan.watchers:
+            self._traffic.exchange("GET", "/v1/feed?limit=5", watcher)
 
     def _watch(self, watcher: Reader, post_id: bytes) -> float | None:
         until = self._now() + WATCH_SECONDS

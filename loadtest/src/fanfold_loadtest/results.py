@@ -8,6 +8,7 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 
+from fanfold_loadtest.population import Degrees
 from fanfold_loadtest.recording import Age, Mark, Recorder, Share, milliseconds
 from fanfold_loadtest.scenario import Scenario
 from fanfold_loadtest.schedule import begins
@@ -59,6 +60,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
         seed: Repeats the run.
         share: The sum of what the processes measured, with its histograms.
         cpu_percent: Of one core, each generator process.
+        degrees: Of the seeded graph, where there was one.
     """
 
     format: int = FORMAT
@@ -73,6 +75,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     figures: list[Figures]
     cpu_percent: list[float]
     share: Share
+    degrees: Degrees | None = None
 
 
 def document(run: Run, recorder: Recorder, judgement: Judgement) -> Document:
@@ -98,6 +101,7 @@ def document(run: Run, recorder: Recorder, judgement: Judgement) -> Document:
         figures=figures(run.scenario, recorder),
         cpu_percent=[round(share.cpu_percent, 1) for share in run.shares],
         share=total,
+        degrees=run.degrees,
     )
 
 

@@ -32,6 +32,8 @@ from fanfold_loadtest.schedule import events
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from fanfold_loadtest.crowd import Crowd
+    from fanfold_loadtest.population import Degrees
     from fanfold_loadtest.scenario import Scenario
 
 START_SECONDS: Final = 60.0
@@ -57,6 +59,7 @@ class Run:
         started: When the load began.
         shares: What each process measured.
         interrupted: Whether somebody ended it early.
+        degrees: Of the seeded graph, where there was one.
     """
 
     scenario: Scenario
@@ -65,6 +68,7 @@ class Run:
     started: datetime
     shares: Sequence[Share]
     interrupted: bool = False
+    degrees: Degrees | None = None
 
 
 async def perform(  # noqa: PLR0913 - what the command asks for
@@ -75,6 +79,7 @@ async def perform(  # noqa: PLR0913 - what the command asks for
     seed: int,
     tell: Callable[[Step], None],
     show: Callable[[Sequence[Progress], float], None],
+    crowd: Crowd | None = None,
 ) -> Run:
     """Prepare, load, and add up. SIGINT ends the load early; what was measured by then is kept.
 
@@ -85,19 +90,28 @@ async def perform(  # noqa: PLR0913 - what the command asks for
         seed: Of the graph, of arrivals and of who does what.
         tell: Called with each finished step of the preparation.
         show: Called while the load runs: progress of each process, seconds since the beginning.
+        crowd: Seeded people to log in as, in place of making some.
 
     Raises:
         RunError: Locust failed.
         JourneyError: People and posts could not be made.
     """
     async with Api(url) as api:
-        journey = Journey(api, scenario.people, seed, tell)
+        journey = Journey(api, scenario.people, seed, tell, crowd)
         await journey.populate()
     begin_at = time.time() + SYNC_SECONDS + processes
     parts = [make_plan(journey, scenario, begin_at, (index, processes), seed) for index in range(processes)]
     with TemporaryDirectory(prefix="fanfold-loadtest-") as folder:  # mode 0700: plans hold tokens
         shares, interrupted = await apply_load(parts, url, Path(folder), show)
-    return Run(scenario, url, seed, datetime.fromtimestamp(begin_at, UTC), shares, interrupted)
+    return Run(
+        scenario,
+        url,
+        seed,
+        datetime.fromtimestamp(begin_at, UTC),
+        shares,
+        interrupted,
+        degrees=crowd.degrees if crowd else None,
+    )
 
 
 def make_plan(journey: Journey, scenario: Scenario, begin_at: float, part: tuple[int, int], seed: int) -> Plan:
