@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from dashboards.slos import BURNS, BY, DAYS, OBJECTIVES, WINDOWS
+from fanfold_operator.planning.upgrade import UNDER_WAY, Phase
 
 HOLD: Final = "2m"
 """Burn rates have windows of their own; this bridges one scrape that went wrong."""
+UPGRADE: Final = "fanfold_operator_upgrade_phase_timestamp_seconds"
+UPGRADING: Final = f'phase=~"{"|".join(sorted(UNDER_WAY))}"'
+UNDONE: Final = f'phase=~"{Phase.REFUSED}|{Phase.ROLLED_BACK}"'
 STORES: Final = 'persistentvolumeclaim=~"data-.+-(postgresql|valkey|objectstore)-0"'
 
 
@@ -158,6 +162,20 @@ ALERTS: Final = (
         "10m",
         "warning",
         "A changed ring takes longer than a second to reach every gateway.",
+    ),
+    Alert(
+        "FanfoldUpgradeSlow",
+        f"time() - max by ({BY}, phase) ({UPGRADE}{{{UPGRADING}}}) > 1800",
+        "1m",
+        "warning",
+        "Upgrade of {{ $labels.platform }} in {{ $labels.namespace }} has been {{ $labels.phase }} for half an hour.",
+    ),
+    Alert(
+        "FanfoldUpgradeFailed",
+        f"max by ({BY}, phase) ({UPGRADE}{{{UNDONE}}}) > 0",
+        "1m",
+        "warning",
+        "{{ $labels.platform }} in {{ $labels.namespace }} runs its old version: the new one was {{ $labels.phase }}.",
     ),
     Alert(
         "FanfoldAutoscalerFrozen",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from dashboards.alerts import UPGRADE, UPGRADING
 from dashboards.grafana import Board, Panel, Row
 from dashboards.promql import highest, quantile, quantiles, rate, series
 
@@ -12,7 +13,7 @@ SCOPE: Final = "{operator}"
 BOARD: Final = Board(
     "operator",
     "Fanfold / Operator",
-    "Leadership, reconciles, the queue, calls of the API server, and the way of snapshots to gateways.",
+    "Leadership, reconciles, the queue, calls of the API server, the way of snapshots to gateways, upgrades.",
     (
         Row(
             "Leadership",
@@ -137,6 +138,34 @@ BOARD: Final = Board(
                     "short",
                     "It rises with each change of endpoints: stairs while pods are replaced, flat at rest.",
                     (("{{namespace}}/{{platform}}", highest("fanfold_operator_ring_epoch", "namespace, platform")),),
+                ),
+            ),
+        ),
+        Row(
+            "Upgrades",
+            (
+                Panel(
+                    "Under way since",
+                    "s",
+                    "How long the upgrade of a platform has been in its phase. It waits while no gateway tells how"
+                    " requests fare.",
+                    (
+                        (
+                            "{{namespace}}/{{platform}} {{phase}}",
+                            "time() - " + highest(UPGRADE, "namespace, platform, phase", UPGRADING, scope=SCOPE),
+                        ),
+                    ),
+                    runbook="FanfoldUpgradeSlow",
+                    limit=1800,
+                    quiet="nothing is being upgraded",
+                ),
+                Panel(
+                    "Phase of the newest upgrade",
+                    "s",
+                    "Of each platform, and for how long. RolledBack and Refused last until another version is wanted.",
+                    (("", "time() - " + highest(UPGRADE, "namespace, platform, phase", scope=SCOPE)),),
+                    kind="table",
+                    runbook="FanfoldUpgradeFailed",
                 ),
             ),
         ),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from fanfold_operator import kinds
+
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from fanfold_operator.kinds import Key
 
 api_calls: Final = Counter(
@@ -54,6 +57,20 @@ autoscaler_scalings: Final = Counter(
 )
 
 
+upgrade_since: Final = Gauge(
+    "fanfold_operator_upgrade_phase_timestamp_seconds",
+    "Unix time since when a platform's newest upgrade is in its phase",
+    ["namespace", "platform", "phase"],
+)
+
+BY_RESOURCE: Final[dict[str, tuple[str, tuple[Gauge | Counter, ...]]]] = {
+    kinds.PLATFORM.kind: ("platform", (upgrade_since,)),
+    kinds.HASH_RING.kind: ("platform", (ring_epoch,)),
+    kinds.PLATFORM_SERVICE.kind: ("service", (autoscaler_desired, autoscaler_frozen, autoscaler_scalings)),
+}
+"""What is told of each resource of a kind, and the label that holds its name."""
+
+
 def tell_scaling(key: Key, desired: int | None, *, frozen: bool) -> None:
     """What is known of the scaling of one service."""
     if desired is not None:
@@ -61,14 +78,22 @@ def tell_scaling(key: Key, desired: int | None, *, frozen: bool) -> None:
     autoscaler_frozen.labels(key.namespace, key.name).set(frozen)
 
 
-def forget_scaling(key: Key) -> None:
-    """The service is gone."""
-    for metric in (autoscaler_desired, autoscaler_frozen, autoscaler_scalings):
-        with suppress(KeyError):
-            metric.remove(key.namespace, key.name)
+def tell_upgrade(key: Key, phase: str, since: datetime) -> None:
+    """How far the upgrade of one platform is."""
+    upgrade_since.remove_by_labels({"namespace": key.namespace, "platform": key.name})
+    upgrade_since.labels(key.namespace, key.name, phase).set(since.timestamp())
 
 
-def forget_all_scaling() -> None:
-    """This operator does not lead any more: another one tells."""
-    autoscaler_desired.clear()
-    autoscaler_frozen.clear()
+def forget(key: Key) -> None:
+    """The resource is gone."""
+    label, told = BY_RESOURCE[key.kind]
+    for metric in told:
+        metric.remove_by_labels({"namespace": key.namespace, label: key.name})
+
+
+def forget_all() -> None:
+    """This operator does not lead any more: another one tells. What was counted stays."""
+    for _, told in BY_RESOURCE.values():
+        for metric in told:
+            if isinstance(metric, Gauge):
+                metric.clear()

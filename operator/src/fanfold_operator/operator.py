@@ -206,7 +206,7 @@ class Operator:
         stack.push_async_callback(autoscaler.close)
         errors = ErrorWatch(self.store, measure, enqueue)
         stack.push_async_callback(errors.close)
-        stack.callback(metrics.forget_all_scaling)
+        stack.callback(metrics.forget_all)
         return Reconciler(
             api=api,
             store=self.store,

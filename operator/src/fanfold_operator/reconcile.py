@@ -107,8 +107,10 @@ class Reconciler:
         gateway = Key(kinds.SERVICE.kind, view.namespace, meta.child_name(view.name, ring.GATEWAY))
         status = summary.status(platform.Stages(view, self._images), self._store.get(gateway))
         await self._tell(resource, status)
-        if (upgrade := recorded(status)) and upgrade.phase in UNDER_WAY and not view.paused:
-            return UPGRADE_SECONDS
+        if upgrade := recorded(status):
+            metrics.tell_upgrade(key_of(resource), upgrade.phase, datetime.fromisoformat(upgrade.since))
+            if upgrade.phase in UNDER_WAY and not view.paused:
+                return UPGRADE_SECONDS
         return None if is_true({"status": status}, "Ready") else UNREADY_SECONDS
 
     def _error_rate(self, stages: platform.Stages) -> ErrorRate | None:
@@ -238,7 +240,7 @@ class Reconciler:
         self._acks.forget(key)
         self._autoscaler.forget(key)
         self._errors.forget(key)
-        metrics.forget_scaling(key)
+        metrics.forget(key)
         self._releases.forget(key)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fanfold_operator.metrics import upgrade_since
 from fanfold_operator.planning.upgrade import ORDER
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400), pytest.mark.usefixtures("operator", "kubelet")]
@@ -65,6 +66,17 @@ def moves(recorded: list[tuple[str, str]], namespace: str) -> Callable[[], list[
     return read
 
 
+@pytest.fixture
+def alarmed(namespace: str) -> Callable[[], list[str]]:
+    """Phase of the platform's newest upgrade, as alerts see it."""
+
+    def read() -> list[str]:
+        samples = [sample for family in upgrade_since.collect() for sample in family.samples]
+        return [sample.labels["phase"] for sample in samples if sample.labels["namespace"] == namespace]
+
+    return read
+
+
 def test_services_follow_one_after_another_when_the_migrations_are_done(
     kube: Any, namespace: str, ready: Any, want: Any, versions: Any, reason: Any, moves: Any, eventually: Any
 ) -> None:
@@ -86,10 +98,11 @@ def test_services_follow_one_after_another_when_the_migrations_are_done(
 
 def test_a_version_that_does_not_become_ready_is_taken_back_once(
     kube: Any, kubelet: Any, namespace: str, ready: Any, want: Any, versions: Any, reason: Any, condition: Condition,
-    nudge: Any, settle: Any, moves: Any, eventually: Any,
+    nudge: Any, settle: Any, moves: Any, alarmed: Any, eventually: Any,
 ) -> None:  # fmt: skip
     ready(upgrade=HASTY)
     eventually(lambda: reason() == "Current")
+    assert alarmed() == ["Completed"]
     kubelet.hold(namespace, "follow")
     want("0.2.0")
     eventually(lambda: reason() == "RolledBack", SECONDS)
@@ -98,6 +111,7 @@ def test_a_version_that_does_not_become_ready_is_taken_back_once(
     degraded = condition("Degraded")
     assert (degraded["status"], degraded["reason"]) == ("True", "RolledBack")
     assert "follow did not become ready" in degraded["message"]
+    eventually(lambda: alarmed() == ["RolledBack"])
 
     def told() -> bool:
         events = [one for one in kube.list("Event", namespace) if one["reason"] == "RolledBack"]

@@ -24,7 +24,7 @@ SECTIONS = ["What it means", "Look", "Mend"]
 CODE = re.compile(r"`([^`]+)`", re.DOTALL)
 PROGRAMS = {"fanfold": fanfold, "fanfold-loadtest": loadtest, "kubectl fanfold": companion}
 VERBS = {"get", "describe", "logs", "exec", "scale", "rollout", "top", "delete", "patch", "auth"}
-BUILT_IN = {"pods", "deploy", "pvc", "lease", "rolebinding", "flowschemas", "configmap", "scaledobject"}
+BUILT_IN = {"pods", "deploy", "jobs", "pvc", "lease", "rolebinding", "flowschemas", "configmap", "scaledobject"}
 
 
 def kinds() -> set[str]:
