@@ -35,6 +35,7 @@ from fanfold.contracts import keys
 from fanfold.contracts.snapshot import Slot
 from fanfold.dev.postgres import Postgres
 from fanfold.dev.process import free_ports
+from fanfold.image.pictures import WIDTHS
 from fanfold.kit.valkey import Valkey, packed
 
 LENGTH: Final = 20
@@ -125,7 +126,11 @@ class Bench:
             answer.raise_for_status()
             items = answer.json()["items"]
             ids = [item["id"] for item in items]
-            if len(items) != LENGTH or ids != sorted(ids, reverse=True) or len(items[0]["images"][0]["variants"]) != 12:
+            if (
+                len(items) != LENGTH
+                or ids != sorted(ids, reverse=True)
+                or items[0]["images"][0]["variants"]["widths"] != list(WIDTHS)
+            ):
                 raise PeerError(f"{name} gives no whole feed: {answer.text[:300]}")
             sizes[name] = len(answer.content)
         return sizes["fanfold"]

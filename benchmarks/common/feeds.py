@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from fanfold.contracts import keys
-from fanfold.contracts.blobs import CountsBlob, ImageBlob, PostBlob, UserBlob, VariantBlob
+from fanfold.contracts.blobs import CountsBlob, ImageBlob, PostBlob, UserBlob, VariantsBlob
 from fanfold.contracts.ids import id_millis, new_id
 from fanfold.image.pictures import ENCODERS, WIDTHS
 from fanfold.kit.valkey import Valkey
@@ -66,11 +66,7 @@ def post_blob(member: bytes, chance: random.Random) -> bytes:
     """A post with one photo in all its variants: twelve, as the image worker makes them."""
     image = new_id()
     name = f"{chance.getrandbits(128):032x}"
-    variants = [
-        VariantBlob(width, width * 4 // 5, kind, f"images/{name}/{width}.{kind}")
-        for kind in ENCODERS
-        for width in WIDTHS
-    ]
+    variants = VariantsBlob(f"{name}/{{width}}.{{format}}", list(WIDTHS), list(ENCODERS))
     photo = ImageBlob(image.bytes, 4000, 3200, "LEHV6nWB2yk8pyo0adR*.7kCMdnj", "", variants)
     created = int.from_bytes(member[:6], "big")
     caption = "A morning by the lake, long before anybody else was up. #lake #morning"

@@ -9,6 +9,7 @@ import pytest
 
 from tools.local.clusters import Kubectl, Native
 from tools.local.up import NAMESPACE, up
+from tools.progress import StageError, say
 
 CLUSTER = "fanfold-e2e"
 LAST = "test_main_job.py"
@@ -39,6 +40,14 @@ def cluster() -> Iterator[Native]:
 
 @pytest.fixture(scope="session")
 def deployed(cluster: Native) -> Kubectl:
-    """The main job, as `make up` does it; kubectl in the platform's namespace."""
-    up(cluster)
+    """The main job, as `make up` does it; kubectl in the platform's namespace.
+
+    Twice if need be, as an engineer would on a machine that was busy: the demo fails by one read that waits in vain for
+    the cache, which a disk that is still writing images can hold up for seconds.
+    """
+    try:
+        up(cluster)
+    except StageError as error:
+        say(f"again, after: {error}")
+        up(cluster)
     return Kubectl(cluster.environment(), NAMESPACE)

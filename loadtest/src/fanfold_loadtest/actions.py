@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from fanfold_loadtest.shapes import Variants
+
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
@@ -65,7 +67,6 @@ ACTIONS: Final[dict[str, Callable[[Visit, Plan, Reader, random.Random], None]]] 
 
 def _photo(content: dict[str, Any]) -> str:
     """The variant that a phone would take: WebP, the narrowest of at least `PHONE_PIXELS`, or the widest there is."""
-    variants = [v for image in content["images"] for v in image["variants"] if v["format"] == "webp"]
-    fitting = [variant for variant in variants if variant["width"] >= PHONE_PIXELS]
-    chosen = min(fitting or variants[-1:], key=lambda variant: variant["width"])
-    return str(chosen["url"])
+    variants = msgspec.convert(content["images"][0]["variants"], Variants)
+    width = min((width for width in variants.widths if width >= PHONE_PIXELS), default=max(variants.widths))
+    return variants.url_of(width, "webp")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from fanfold_loadtest.shapes import Post, Variant
+    from fanfold_loadtest.shapes import Image, Post
 
 
 @dataclass(slots=True)
@@ -69,17 +69,18 @@ def post_differs(post: Post, expected: Expected, reader: str) -> str | None:
     return None
 
 
-def variant_differs(answer: httpx.Response, variant: Variant) -> str | None:
+def variant_differs(answer: httpx.Response, image: Image, width: int, kind: str) -> str | None:
     """Decode a downloaded variant: it must be what its URL promised, and free to be kept for ever."""
-    if answer.headers.get("content-type") != f"image/{variant.format}":
-        return f"{variant.url} has content type {answer.headers.get('content-type')}"
+    url = answer.url
+    if answer.headers.get("content-type") != f"image/{kind}":
+        return f"{url} has content type {answer.headers.get('content-type')}"
     if "immutable" not in answer.headers.get("cache-control", ""):
-        return f"{variant.url} may not be kept: cache-control {answer.headers.get('cache-control')!r}"
+        return f"{url} may not be kept: cache-control {answer.headers.get('cache-control')!r}"
     try:
         with Picture.open(io.BytesIO(answer.content)) as picture:
             picture.load()
             found = (str(picture.format).lower(), picture.width, picture.height)
     except OSError as error:
-        return f"{variant.url} cannot be decoded: {error}"
-    promised = (variant.format, variant.width, variant.height)
-    return None if found == promised else f"{variant.url} is {found}, promised was {promised}"
+        return f"{url} cannot be decoded: {error}"
+    promised = (kind, width, max(1, round(image.height * width / image.width)))
+    return None if found == promised else f"{url} is {found}, promised was {promised}"

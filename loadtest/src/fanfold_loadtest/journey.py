@@ -215,7 +215,8 @@ class Journey:
                 return None if current.status == "ready" else f"image {image.id} is still {current.status}"
 
             await _until(made, VARIANTS_SECONDS)
-            return len(current.variants)
+            variants = current.variants
+            return len(variants.widths) * len(variants.formats) if variants else 0
 
         return f"{sum(await _gather(ready, self._images))} variants"
 
@@ -274,18 +275,23 @@ class Journey:
 
     async def _check_photos(self) -> str:
         feed = await self.people[1].feed()
-        variants = [variant for image in feed.items[0].images for variant in image.variants]
+        image = feed.items[0].images[0]
+        made = image.variants
+        if made is None:
+            raise JourneyError(f"image {image.id} has no variants")
+        every = [(width, kind) for width in made.widths for kind in made.formats]
         size = 0
-        for variant in variants:
-            answer = await self.api.download(variant.url)
-            if problem := variant_differs(answer, variant):
+        for width, kind in every:
+            url = made.url_of(width, kind)
+            answer = await self.api.download(url)
+            if problem := variant_differs(answer, image, width, kind):
                 raise JourneyError(problem)
             size += len(answer.content)
-            again = await self.api.download(variant.url, **{"if-none-match": answer.headers["etag"]})
+            again = await self.api.download(url, **{"if-none-match": answer.headers["etag"]})
             if again.status_code != 304:
-                raise JourneyError(f"{variant.url} was sent again to somebody who has it")
-        formats = sorted({variant.format for variant in variants})
-        return f"{len(variants)} variants ({', '.join(formats)}), {size / 1024:.0f} KiB, decode as promised"
+                raise JourneyError(f"{url} was sent again to somebody who has it")
+        formats = ", ".join(sorted(made.formats))
+        return f"{len(every)} variants ({formats}), {size / 1024:.0f} KiB, decode as promised"
 
     async def _check_notification(self) -> str:
         # Of the author who was liked least just now: who gets more than is pushed polls for the rest.

@@ -26,13 +26,16 @@ class Tokens(msgspec.Struct, frozen=True):
     refresh_token: str
 
 
-class Variant(msgspec.Struct, frozen=True):
-    """One encoded size of a photo, in pixels."""
+class Variants(msgspec.Struct, frozen=True):
+    """The encoded sizes of a photo: each width in each format. `url` is a URI template of `width` and `format`."""
 
-    width: int
-    height: int
-    format: str
     url: str
+    widths: list[int]
+    formats: list[str]
+
+    def url_of(self, width: int, kind: str) -> str:
+        """URL of one variant."""
+        return self.url.replace("{width}", str(width)).replace("{format}", kind)
 
 
 class Image(msgspec.Struct, frozen=True):
@@ -42,7 +45,7 @@ class Image(msgspec.Struct, frozen=True):
     width: int
     height: int
     blurhash: str
-    variants: list[Variant]
+    variants: Variants | None
     status: str = "ready"
     failure: str | None = None
 

@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400), pytest.mark.usefixt
 
 ROOT = Path(__file__).parents[3]
 USER = "0197b2c0-0000-7000-8000-000000000001"
+ROUNDS = 4
 Result = subprocess.CompletedProcess[str]
 Fanfold = Callable[..., Result]
 
@@ -111,16 +112,23 @@ def test_reading_writes_nothing(kube: Any, fanfold: Fanfold, namespace: str, rea
         listed = [(kind, one["metadata"]) for kind in kinds for one in kube.list(kind, namespace)]
         return {(kind, head["name"], head["resourceVersion"]) for kind, head in listed}
 
-    before = versions()
-    for words in (
-        ["status"],
-        ["status", "-o", "json"],
-        ["ring", "--user", USER],
-        ["logs"],
-        ["top", "--interval", "0.5"],
-    ):
-        fanfold(*words)
-    assert versions() == before
+    def read_all() -> None:
+        for words in (
+            ["status"],
+            ["status", "-o", "json"],
+            ["ring", "--user", USER],
+            ["logs"],
+            ["top", "--interval", "0.5"],
+        ):
+            fanfold(*words)
+
+    # The operator may still write something late on a busy machine: what reads cause, they cause every time.
+    for _ in range(ROUNDS):
+        before = versions()
+        read_all()
+        if (after := versions()) == before:
+            return
+    assert after == before
 
 
 def test_ring_shows_the_gateways_own_snapshot_and_where_a_user_lands(

@@ -8,14 +8,14 @@ import msgspec
 from pydantic import BaseModel
 
 from fanfold.contracts import api
-from fanfold.contracts.blobs import ImageBlob, PostBlob, UserBlob, VariantBlob
+from fanfold.contracts.blobs import ImageBlob, PostBlob, UserBlob, VariantsBlob
 from fanfold.contracts.ids import new_id
 from fanfold.kit.fragments import Fragments, Remembered, counts_json
 from fanfold.kit.views import PostView, author_view, encode, encode_page, format_id, post_view
 
 AUTHOR = UserBlob(new_id().bytes, "ada", "Ada L.", "pictures/ada.webp")
-VARIANT = VariantBlob(640, 480, "webp", "images/abc.webp")
-IMAGE = ImageBlob(new_id().bytes, 4000, 3000, "LEHV6nWB2yk8", "a lake", [VARIANT])
+VARIANTS = VariantsBlob("abc/{width}.{format}", [150, 320], ["avif", "jpeg"])
+IMAGE = ImageBlob(new_id().bytes, 4000, 3000, "LEHV6nWB2yk8", "a lake", VARIANTS)
 POST = PostBlob(new_id().bytes, AUTHOR.id, "hello", 1_750_000_000_123, [IMAGE])
 
 
@@ -35,7 +35,7 @@ def _shape(kind: Any) -> Any:
 
 def test_the_fast_post_has_the_fields_of_the_public_one_in_the_same_order() -> None:
     assert json.dumps(_shape(PostView)) == json.dumps(_shape(api.Post))
-    assert list(_shape(PostView)["images"]["variants"]) == ["width", "height", "format", "url"]
+    assert list(_shape(PostView)["images"]["variants"]) == ["url", "widths", "formats"]
 
 
 def test_the_fast_post_encodes_to_what_the_public_one_encodes_to() -> None:
@@ -53,7 +53,8 @@ def test_a_page_encodes_to_what_the_public_page_encodes_to() -> None:
 
 def test_urls_stand_under_the_media_base() -> None:
     view = _view()
-    assert view.images[0].variants[0].url == "/v1/media/images/abc.webp"
+    assert view.images[0].variants is not None
+    assert view.images[0].variants.url == "/v1/media/abc/{width}.{format}"
     assert view.author.picture_url == "/v1/media/pictures/ada.webp"
 
 
@@ -65,7 +66,7 @@ def test_ids_are_formatted_as_uuids() -> None:
 def test_a_post_joined_from_fragments_is_the_encoded_post_byte_for_byte() -> None:
     fragments = Fragments("/v1/media")
     for caption in ("hello", 'a "quote", a \\ and a line\nbreak', "čaj ☕", ""):
-        for images in ([], [IMAGE], [IMAGE, IMAGE]):
+        for images in ([], [IMAGE], [IMAGE, msgspec.structs.replace(IMAGE, variants=None)]):
             post = msgspec.structs.replace(POST, caption=caption, images=images)
             author = fragments.authors.of(AUTHOR.id, msgspec.msgpack.encode(AUTHOR))
             made = fragments.posts.of(post.id, msgspec.msgpack.encode(post))

@@ -46,7 +46,7 @@ class Villager:
     async def upload(self, _: Any) -> Image:
         if self.village.failure:
             raise self.village.failure
-        return Image("i", 1, 1, "", [])
+        return Image("i", 1, 1, "", None)
 
     async def post(self, *_: Any) -> Post:
         self.village.posts.append("p1")

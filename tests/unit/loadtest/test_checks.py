@@ -11,10 +11,12 @@ import pytest
 from PIL import Image as Picture
 
 from fanfold_loadtest.checks import Expected, feed_differs, post_differs, variant_differs
-from fanfold_loadtest.shapes import Author, Image, Post, Variant
+from fanfold_loadtest.shapes import Author, Image, Post, Variants
 
 READER = "me"
-VARIANT = Variant(320, 200, "webp", "/v1/media/x/320.webp")
+VARIANTS = Variants("/v1/media/x/{width}.{format}", [320], ["webp"])
+IMAGE = Image("i", 640, 400, "h", VARIANTS)
+URL = "http://gateway/v1/media/x/320.webp"
 
 
 def post(number: int, author: str = "a", **over: Any) -> Post:
@@ -22,7 +24,7 @@ def post(number: int, author: str = "a", **over: Any) -> Post:
         "id": f"{number:03}",
         "author": Author(author, f"@{author}"),
         "caption": "c",
-        "images": [Image("i", 640, 400, "h", [VARIANT])],
+        "images": [IMAGE],
         "like_count": 0,
         "comment_count": 0,
         "liked_by_me": False,
@@ -74,7 +76,7 @@ def test_a_wrong_feed_is_told(feed: list[Post], problem: str) -> None:
         ({"comment_count": 0}, "comment_count 0, expected 1"),
         ({"liked_by_me": False}, "liked_by_me"),
         ({"images": []}, "variants"),
-        ({"images": [Image("i", 1, 1, "h", [])]}, "variants"),
+        ({"images": [Image("i", 1, 1, "h", None)]}, "variants"),
     ],
 )
 def test_each_wrong_fact_of_a_post_is_told(over: dict[str, Any], problem: str) -> None:
@@ -94,19 +96,23 @@ def answer(
 ) -> httpx.Response:
     buffer = io.BytesIO()
     Picture.new("RGB", size).save(buffer, kind)
-    return httpx.Response(200, content=buffer.getvalue(), headers=HEADERS | (over or {}))
+    return response(buffer.getvalue(), HEADERS | (over or {}))
+
+
+def response(content: bytes, headers: dict[str, str] = HEADERS) -> httpx.Response:
+    return httpx.Response(200, content=content, headers=headers, request=httpx.Request("GET", URL))
 
 
 def test_a_variant_must_be_what_was_promised() -> None:
-    assert variant_differs(answer(), VARIANT) is None
+    assert variant_differs(answer(), IMAGE, 320, "webp") is None
     wrong = [
         answer("jpeg"),
         answer(size=(321, 200)),
         answer(over={"content-type": "text/html"}),
         answer(over={"cache-control": "no-store"}),
-        httpx.Response(200, content=b"x", headers=HEADERS),
+        response(b"x"),
     ]
-    assert all(variant_differs(each, VARIANT) for each in wrong)
+    assert all(variant_differs(each, IMAGE, 320, "webp") for each in wrong)
 
 
 def test_posts_of_newer_servers_with_more_fields_can_be_read() -> None:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Generic, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 Item = TypeVar("Item")
 
@@ -24,24 +24,27 @@ class Page(Model, Generic[Item]):
     next_cursor: str | None = None
 
 
-class Variant(Model):
-    """One encoded size of a photo, in pixels. `format`: avif, webp or jpeg."""
+class Variants(Model):
+    """The encoded sizes of a photo: each of `widths` in each of `formats`, in the photo's proportions.
 
-    width: int
-    height: int
-    format: str
-    url: str
+    `url` is a URI template (RFC 6570, level 1) of the variables `width` and `format`. One template for a dozen URLs:
+    a page of a feed is a third of the size.
+    """
+
+    url: str = Field(examples=["/v1/media/images/1f0c/{width}.{format}"])
+    widths: list[int] = Field(description="Pixels, smallest first.")
+    formats: list[str] = Field(description="File formats (`image/…`), smallest files first.", examples=[["avif"]])
 
 
 class PostImage(Model):
-    """A photo in a post. `variants` is empty while they are being made."""
+    """A photo in a post. `variants` is null while they are being made."""
 
     id: UUID
     width: int
     height: int
     blurhash: str
     alt_text: str
-    variants: list[Variant]
+    variants: Variants | None
 
 
 class Author(Model):

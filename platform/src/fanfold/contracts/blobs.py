@@ -13,24 +13,30 @@ COUNTS_FRESH_MS: Final = 5_000
 """Counts older than this are asked for again."""
 
 
-class VariantBlob(msgspec.Struct, frozen=True, array_like=True):
-    """One encoded size of a photo. `path` is immutable and content-hashed, relative to the media base URL."""
+class VariantsBlob(msgspec.Struct, frozen=True, array_like=True):
+    """The encoded sizes of a photo: each of `widths` (pixels, rising) in each of `formats` (smallest files first).
 
-    width: int
-    height: int
-    format: str
+    `path` is a URI template of `width` and `format`, immutable and content-hashed, relative to the media base URL.
+    """
+
     path: str
+    widths: list[int]
+    formats: list[str]
+
+    def path_of(self, width: int, kind: str) -> str:
+        """Path of one variant."""
+        return self.path.replace("{width}", str(width)).replace("{format}", kind)
 
 
 class ImageBlob(msgspec.Struct, frozen=True, array_like=True):
-    """A photo as a post shows it. Sizes in pixels; `variants` is empty until the worker has made them."""
+    """A photo as a post shows it. Sizes in pixels; `variants` is missing until the worker has made them."""
 
     id: bytes
     width: int
     height: int
     blurhash: str
     alt_text: str
-    variants: list[VariantBlob]
+    variants: VariantsBlob | None
 
 
 class PostBlob(msgspec.Struct, frozen=True, array_like=True):

@@ -11,6 +11,7 @@ from sqlalchemy import CheckConstraint, Column, DateTime, ForeignKey, Index, Uni
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
+from fanfold.contracts.blobs import VariantsBlob
 from fanfold.kit.outbox import outbox_table
 
 SCHEMA: Final = "image"
@@ -105,9 +106,13 @@ def media_key(media: str, name: str) -> str:
     return f"media/{media}/{name}"
 
 
-def variant_name(width: int, image_format: str) -> str:
-    """File name of a variant."""
-    return f"{width}.{image_format}"
+def variants_of(image: Image) -> VariantsBlob | None:
+    """What there is of a picture; None until it is ready. `render` makes every width in every format, so named."""
+    if not image.variants:
+        return None
+    widths = list(dict.fromkeys(width for width, _, _ in image.variants))
+    formats = list(dict.fromkeys(kind for _, _, kind in image.variants))
+    return VariantsBlob(f"{image.media}/{{width}}.{{format}}", widths, formats)
 
 
 def media_digest(sha256: str, image_id: UUID) -> str:

@@ -6,18 +6,18 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from fanfold.contracts.api import Model, Variant
+from fanfold.contracts.api import Model, Variants
 
 
 class ImageView(Model):
-    """A picture. Width and height in pixels, upright. ``variants`` is empty until ``status`` is ready."""
+    """A picture. Width and height in pixels, upright. ``variants`` is null until ``status`` is ready."""
 
     id: UUID
     status: Literal["pending", "ready", "failed"]
     width: int
     height: int
     blurhash: str
-    variants: list[Variant]
+    variants: Variants | None
     failure: str | None = None
     created_at: datetime
 

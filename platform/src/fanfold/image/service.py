@@ -9,13 +9,13 @@ from uuid import UUID
 
 import msgspec
 
-from fanfold.contracts.api import Variant
-from fanfold.contracts.blobs import ImageBlob, VariantBlob
+from fanfold.contracts.api import Variants
+from fanfold.contracts.blobs import ImageBlob
 from fanfold.contracts.events import ImageStored
 from fanfold.contracts.ids import new_id
 from fanfold.image import repository
 from fanfold.image.metrics import UPLOADS
-from fanfold.image.models import FAILED, Image, Upload, media_digest, original_key, outbox, variant_name
+from fanfold.image.models import FAILED, Image, Upload, media_digest, original_key, outbox, variants_of
 from fanfold.image.pictures import Inspected, PictureError, inspect
 from fanfold.image.processes import ChildError
 from fanfold.image.receiving import Received, measure, spooled
@@ -23,6 +23,7 @@ from fanfold.image.schemas import ImageView, UploadTicket
 from fanfold.kit.errors import Conflict, NotFound, Problem, TooLarge, Unprocessable, UnsupportedMedia
 from fanfold.kit.objects import ObjectMissingError, ObjectStore, ObjectTooLargeError
 from fanfold.kit.outbox import Outbox
+from fanfold.kit.users import media_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -210,22 +211,23 @@ class ImageService:
 
     def view(self, image: Image) -> ImageView:
         """A picture as clients see it."""
-        base = self._settings.media_base_url.rstrip("/")
         return ImageView(
             id=image.id,
             status=image.status,
             width=image.width,
             height=image.height,
             blurhash=image.blurhash,
-            variants=[
-                Variant(
-                    width=width, height=height, format=kind, url=f"{base}/{image.media}/{variant_name(width, kind)}"
-                )
-                for width, height, kind in image.variants
-            ],
+            variants=self._variants(image),
             failure=image.failure or None,
             created_at=image.created_at,
         )
+
+    def _variants(self, image: Image) -> Variants | None:
+        made = variants_of(image)
+        if made is None:
+            return None
+        url = media_url(self._settings.media_base_url, made.path)
+        return Variants(url=url, widths=made.widths, formats=made.formats)
 
 
 def _new_image(owner_id: UUID, received: Received, inspected: Inspected) -> Image:
@@ -263,10 +265,6 @@ def _check_claim(image_id: UUID, image: Image | None, owner: UUID) -> None:
         raise Unprocessable(f"The image {image_id} failed ({image.failure}): upload another.", image_id=str(image_id))
 
 
-def _path(image: Image, width: int, kind: str) -> str:
-    return f"{image.media}/{variant_name(width, kind)}"
-
-
 def _packed(image: Image) -> bytes:
     return msgspec.msgpack.encode(
         ImageBlob(
@@ -275,8 +273,6 @@ def _packed(image: Image) -> bytes:
             height=image.height,
             blurhash=image.blurhash,
             alt_text="",
-            variants=[
-                VariantBlob(width, height, kind, _path(image, width, kind)) for width, height, kind in image.variants
-            ],
+            variants=variants_of(image),
         )
     )

@@ -20,13 +20,12 @@ if TYPE_CHECKING:
 _encoder = msgspec.json.Encoder()
 
 
-class VariantView(msgspec.Struct, frozen=True):
-    """As `contracts.api.Variant`."""
+class VariantsView(msgspec.Struct, frozen=True):
+    """As `contracts.api.Variants`."""
 
-    width: int
-    height: int
-    format: str
     url: str
+    widths: list[int]
+    formats: list[str]
 
 
 class ImageView(msgspec.Struct, frozen=True):
@@ -37,7 +36,7 @@ class ImageView(msgspec.Struct, frozen=True):
     height: int
     blurhash: str
     alt_text: str
-    variants: list[VariantView]
+    variants: VariantsView | None
 
 
 class AuthorView(msgspec.Struct, frozen=True):
@@ -87,10 +86,9 @@ def author_view(blob: UserBlob, media_base_url: str) -> AuthorView:
 
 def image_view(blob: ImageBlob, media_base_url: str) -> ImageView:
     """A photo in a post."""
-    variants = [
-        VariantView(variant.width, variant.height, variant.format, media_url(media_base_url, variant.path))
-        for variant in blob.variants
-    ]
+    made, variants = blob.variants, None
+    if made is not None:
+        variants = VariantsView(media_url(media_base_url, made.path), made.widths, made.formats)
     return ImageView(format_id(blob.id), blob.width, blob.height, blob.blurhash, blob.alt_text, variants)
 
 

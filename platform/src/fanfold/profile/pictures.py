@@ -12,7 +12,7 @@ from fanfold.contracts.blobs import ImageBlob
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from fanfold.contracts.blobs import VariantBlob
+    from fanfold.contracts.blobs import VariantsBlob
     from fanfold.kit.peers import Peers
 
 WIDTH: Final = 320
@@ -23,12 +23,12 @@ _FORMATS: Final = ("jpeg", "webp", "avif")
 _decoder: msgspec.msgpack.Decoder[ImageBlob] = msgspec.msgpack.Decoder(ImageBlob)
 
 
-def best_path(variants: list[VariantBlob]) -> str:
+def best_path(variants: VariantsBlob | None) -> str:
     """The variant for a profile picture: at least `WIDTH` wide if there is one, else the widest; empty without any."""
-    wide = [variant for variant in variants if variant.width >= WIDTH]
-    width = min((variant.width for variant in wide), default=max((variant.width for variant in variants), default=0))
-    by_format = {variant.format: variant.path for variant in variants if variant.width == width}
-    return next((by_format[name] for name in _FORMATS if name in by_format), "")
+    if variants is None:
+        return ""
+    width = min((width for width in variants.widths if width >= WIDTH), default=max(variants.widths))
+    return variants.path_of(width, min(variants.formats, key=_FORMATS.index))
 
 
 class Pictures:
