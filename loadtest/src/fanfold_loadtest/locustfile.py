@@ -24,6 +24,7 @@ from fanfold_loadtest.arrivals import DRAIN_SECONDS, LATE_SECONDS, percentile
 from fanfold_loadtest.plan import PLAN_VARIABLE, Plan, Progress, Reader, progress_path, put, read_plan, share_path
 from fanfold_loadtest.recording import Age, Mark, Recorder, Share
 from fanfold_loadtest.schedule import Arrival, arrivals, begins, events
+from fanfold_loadtest.sockets import Sockets, action
 from fanfold_loadtest.traffic import Traffic, Visit
 
 MAX_UNDER_WAY: Final = 5_000
@@ -73,6 +74,8 @@ class Run:
         self._measured = 0.0
         gevent.sleep(max(0.0, plan.begin_at - time.time()))
         self._traffic = Traffic(user, self._recorder, perf_counter())
+        self._sockets = Sockets(self._traffic, self._recorder, plan)
+        self._actions = {**ACTIONS, "notify": action(self._sockets)}
 
     def perform(self) -> None:
         """Send everything at its time, then wait for what is under way."""
@@ -80,11 +83,13 @@ class Run:
         mine = events(self._plan.scenario) if self._plan.index == 0 else []
         if mine:
             side += [gevent.spawn(self._warm)]
+        side += self._sockets.start()
         happenings = [gevent.spawn_later(at, self._happen, phase.name) for at, phase, _ in mine]
         try:
             self._load()
             self._under_way.join(timeout=DRAIN_SECONDS)
             gevent.joinall(happenings, timeout=WATCH_SECONDS)
+            self._sockets.settle()
             for unanswered in list(self._under_way.greenlets):
                 arrival = unanswered.args[0]
                 self._traffic.record(arrival.phase, arrival.action, arrival.at, "no answer")
@@ -134,7 +139,7 @@ class Run:
         chance = random.Random(f"{plan.seed}/{plan.index}/{arrival.number}")  # noqa: S311 - reproducible, not secret
         once = plan.scenario.readers == "once"
         reader = plan.readers[arrival.number % len(plan.readers)] if once else chance.choice(plan.readers)
-        ACTIONS[arrival.action](Visit(self._traffic, arrival), plan, reader, chance)
+        self._actions[arrival.action](Visit(self._traffic, arrival), plan, reader, chance)
 
     def _happen(self, phase: str) -> None:
         """The celebrity publishes, and followers look out for it."""
@@ -148,7 +153,7 @@ class Run:
                 break
             gevent.sleep(POST_PAUSE)
         if answer is None:
-            self._recorder.sample.append(f"celebrity-post: {failure}")
+            self._recorder.remark(f"celebrity-post: {failure}")
             self._share.ages += [Age(phase, None) for _ in plan.watchers]
             return
         post_id, answered = msgspec.json.decode(answer)["id"].encode(), self._now()
@@ -173,13 +178,14 @@ class Run:
 
     def _keep_logins(self) -> None:
         """Replace tokens at half of their life, spread over it."""
-        mine = [*self._plan.readers, *([self._plan.celebrity, *self._plan.watchers] if self._plan.index == 0 else [])]
+        plan = self._plan
+        mine = [*plan.readers, *([plan.celebrity, *plan.watchers] if plan.index == 0 else [])]
         pause = self._plan.token_seconds / 2 / len(mine)
         while True:
             for reader in mine:
                 gevent.sleep(pause)
                 if not self._traffic.renew(reader):
-                    self._recorder.sample.append("a login could not be renewed")
+                    self._recorder.remark("a login could not be renewed")
 
     def _account(self) -> None:
         """CPU time of this process over the measured phases, in seconds."""
@@ -217,4 +223,4 @@ class Run:
 
     def _now(self) -> float:
         """Seconds from the beginning."""
-        return perf_counter() - self._traffic.begin
+        return self._traffic.now()

@@ -38,6 +38,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         watchers: Followers of the celebrity who look out for what is published.
         celebrity_photo: Id of the photo that the celebrity publishes; empty where there are no events.
         photo: A file to upload, with its media type.
+        listening: Posts of those of the readers who hold a WebSocket open; nobody unless the mix has `notify`.
     """
 
     scenario: Scenario
@@ -53,6 +54,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     watchers: list[Reader]
     celebrity_photo: str
     photo: tuple[str, str]
+    listening: dict[str, list[str]] = {}
 
 
 class Progress(msgspec.Struct, frozen=True):

@@ -156,8 +156,13 @@ class Recorder:
         self.cells.setdefault((phase, request), Tally()).add(seconds, good=good)
         interval = int(at / self.interval)
         self.timeline.setdefault((request, interval), Tally(TIMELINE_DIGITS)).add(seconds, good=good)
-        if failure is not None and len(self.sample) < SAMPLE_FAILURES:
-            self.sample.append(f"{request}: {failure}"[:300])
+        if failure is not None:
+            self.remark(f"{request}: {failure}")
+
+    def remark(self, text: str) -> None:
+        """Keep what went wrong, if not too much did already."""
+        if len(self.sample) < SAMPLE_FAILURES:
+            self.sample.append(text[:300])
 
     def put_into(self, share: Share) -> None:
         """Hand on what was measured."""

@@ -23,7 +23,7 @@ import msgspec
 from fanfold_loadtest import plan as plans
 from fanfold_loadtest.arrivals import DRAIN_SECONDS
 from fanfold_loadtest.client import Api, Person
-from fanfold_loadtest.journey import Journey, Step
+from fanfold_loadtest.journey import UPLOADS, Journey, Step
 from fanfold_loadtest.photos import PHOTOS
 from fanfold_loadtest.plan import PLAN_VARIABLE, Plan, Progress, Reader
 from fanfold_loadtest.recording import Share
@@ -41,6 +41,8 @@ START_SECONDS: Final = 60.0
 SYNC_SECONDS: Final = 3.0
 """From the start of the processes to the common beginning of their load, each more process some more."""
 WATCHERS: Final = 5
+MAX_LISTENING: Final = (UPLOADS - 2) // 2
+"""Each process comments on posts of its own listeners: two at least, for nobody notifies themselves."""
 POLL_SECONDS: Final = 0.5
 
 
@@ -99,6 +101,8 @@ async def perform(  # noqa: PLR0913 - what the command asks for
     async with Api(url) as api:
         journey = Journey(api, scenario.people, seed, tell, crowd)
         await journey.populate()
+    if "notify" in scenario.mix and processes > MAX_LISTENING:
+        raise RunError(f"at most {MAX_LISTENING} processes have authors to listen for; give fewer --processes")
     begin_at = time.time() + SYNC_SECONDS + processes
     parts = [make_plan(journey, scenario, begin_at, (index, processes), seed) for index in range(processes)]
     with TemporaryDirectory(prefix="fanfold-loadtest-") as folder:  # mode 0700: plans hold tokens
@@ -120,7 +124,12 @@ def make_plan(journey: Journey, scenario: Scenario, begin_at: float, part: tuple
     people = journey.people[1:]
     publishes = bool(events(scenario))
     watchers = people[-WATCHERS:] if publishes else []
-    readers = people[: len(people) - len(watchers)]
+    posts: dict[str, list[str]] = {}
+    for post in journey.posts:
+        posts.setdefault(post.author, []).append(post.id)
+    # Authors first, so that every process has some.
+    mine = sorted(people[: len(people) - len(watchers)], key=lambda person: person.id not in posts)[index::of]
+    notifies = "notify" in scenario.mix
     photo = PHOTOS[0]
     return Plan(
         scenario=scenario,
@@ -128,14 +137,15 @@ def make_plan(journey: Journey, scenario: Scenario, begin_at: float, part: tuple
         index=index,
         of=of,
         seed=seed,
-        readers=[_reader(person) for person in readers[index::of]],
+        readers=[_reader(person) for person in mine],
         token_seconds=min(person.expires_in for person in journey.people),
-        authors=sorted({post.author for post in journey.posts} - {journey.people[0].id}),
+        authors=sorted(posts.keys() - {journey.people[0].id}),
         posts=[post.id for post in journey.posts],
         celebrity=_reader(journey.people[0]),
         watchers=[_reader(person) for person in watchers],
         celebrity_photo=journey.photo_of(0) if publishes else "",
         photo=(str(photo.path), photo.media_type),
+        listening={person.id: posts[person.id] for person in mine if person.id in posts} if notifies else {},
     )
 
 

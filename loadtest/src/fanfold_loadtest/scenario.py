@@ -18,9 +18,11 @@ Percent = Annotated[float, Meta(ge=0, le=100)]
 Percentile = Annotated[float, Meta(gt=0, le=100)]
 Milliseconds = Annotated[float, Meta(gt=0)]
 Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
-Action = Literal["feed", "timeline", "post", "like", "follow", "upload"]
+Action = Literal["feed", "timeline", "post", "like", "follow", "upload", "notify"]
 Deed = Literal["celebrity-post"]
 
+CONSEQUENCES: Final[dict[str, str]] = {"post": "photo", "notify": "notification"}
+"""What is recorded besides: a post's photo; that a comment reached the author's socket, from its acceptance on."""
 ANY: Final = "*"
 """All phases that are measured, or all kinds of request."""
 
@@ -225,7 +227,7 @@ def _unknown_in(slo: Slo, scenario: Scenario) -> str | None:
         return (
             f"slos: {kind}: no measured phase {', '.join(sorted(strange))}; there are: {', '.join(scenario.measured)}"
         )
-    requests = {ANY, *scenario.mix, *(("photo",) if "post" in scenario.mix else ())}
+    requests = {ANY, *scenario.mix, *(also for action, also in CONSEQUENCES.items() if action in scenario.mix)}
     if not isinstance(slo, Freshness) and slo.request not in requests:
         return f"slos: {kind}: no request {slo.request}; there are: {', '.join(sorted(requests))}"
     if isinstance(slo, Freshness) and not any(phase.events for phase in scenario.phases):

@@ -36,18 +36,22 @@ class Traffic:
     def __init__(self, user: FastHttpUser, recorder: Recorder, begin: float) -> None:
         self._user = user
         self._recorder = recorder
-        self._host = str(user.host).rstrip("/")
+        self.host = str(user.host).rstrip("/")
         self.begin = begin
         self.done = 0
         self.failed = 0
         self.recent: list[float] = []
+
+    def now(self) -> float:
+        """Seconds from the beginning."""
+        return perf_counter() - self.begin
 
     def exchange(self, method: str, path: str, reader: Reader, **options: Any) -> tuple[bytes | None, str | None]:
         """One request: the body of a good answer, or else what was wrong. Nothing is recorded."""
         headers = {"Authorization": f"Bearer {reader.token}", **options.pop("headers", {})}
         if method == "POST":
             headers.setdefault("Idempotency-Key", uuid.uuid4().hex)
-        url = path if path.startswith("http") else self._host + path
+        url = path if path.startswith("http") else self.host + path
         try:
             answer = self._user.client.client.urlopen(url, method=method, headers=headers, **options)
             return bytes(answer.content), None
@@ -56,7 +60,7 @@ class Traffic:
 
     def record(self, phase: str, request: str, intended: float, failure: str | None) -> None:
         """One answer, now, of a request that was to begin at ``intended`` (seconds from the beginning)."""
-        seconds = perf_counter() - self.begin - intended
+        seconds = self.now() - intended
         self._recorder.add(phase, request, intended, seconds, failure)
         self.done += 1
         self.failed += failure is not None
@@ -96,9 +100,14 @@ class Visit:
         self._name = name or arrival.action
         self._at = arrival.at if at is None else at
 
+    @property
+    def phase(self) -> str:
+        """The phase it belongs to."""
+        return self._arrival.phase
+
     def follow_up(self, name: str) -> Visit:
         """A request that begins now, because the one before was answered."""
-        return Visit(self._traffic, self._arrival, name, perf_counter() - self._traffic.begin)
+        return Visit(self._traffic, self._arrival, name, self._traffic.now())
 
     def send(self, method: str, path: str, reader: Reader, **options: Any) -> bytes | None:
         """Send and record; the body of a good answer."""

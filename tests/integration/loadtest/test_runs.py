@@ -230,3 +230,37 @@ async def test_an_interrupted_run_still_writes_its_report_marked_as_such(
     assert content["reasons"][0] == "the run was interrupted"
     assert content["share"]["arrivals"] > 0
     assert "interrupted" in (folder / "report.html").read_text()
+
+
+LISTENING = """\
+name: listening
+description: Authors listen while others comment.
+people: 14
+mix: {feed: 50, notify: 50}
+phases:
+  - {name: warm-up, seconds: 1, rate: 5, measured: false}
+  - {name: steady, seconds: 6, rate: 10}
+slos:
+  - {kind: latency, request: notification, percentile: 100, at_most_ms: 20000}
+  - {kind: errors, request: notification, at_most_percent: 0}
+"""
+
+
+async def test_comments_reach_their_authors_sockets_and_their_ages_are_measured(
+    platform: str, house: Any, tmp_path: Path
+) -> None:
+    await house.start("image-worker", image_processes=1)
+    file = tmp_path / "listening.yaml"
+    file.write_text(LISTENING)
+    process = await command("run", str(file), "--url", platform, "--out", str(tmp_path / "out"), "--processes", "2")
+    async with asyncio.timeout(200):
+        output, errors = await process.communicate()
+    (folder,) = (tmp_path / "out").iterdir()
+    content = json.loads((folder / "result.json").read_text())
+    assert process.returncode == Verdict[content["verdict"].upper()], (output.decode(), errors.decode())
+    rows = {row["request"]: row for row in content["figures"] if row["phase"] == "steady"}
+    accepted = rows["notify"]["requests"] - rows["notify"]["failed"]
+    assert accepted > 5
+    assert rows["notification"]["requests"] == accepted
+    assert rows["notification"]["failed"] == 0, content["share"]["sample"]
+    assert [line for line in content["share"]["sample"] if line.startswith("socket")] == []

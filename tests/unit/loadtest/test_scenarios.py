@@ -31,7 +31,13 @@ def test_each_scenario_that_comes_along_is_sound_and_judges_itself(name: str) ->
 
 
 def test_the_scenarios_that_users_ask_for_come_along() -> None:
-    assert {"browse", "celebrity", "thundering-herd", "follow-storm", "upload", "soak", "breakpoint"} <= set(built_in())
+    wanted = {"browse", "celebrity", "thundering-herd", "follow-storm", "notifications", "upload", "soak", "breakpoint"}
+    assert wanted <= set(built_in())
+
+
+def test_every_scenario_is_explained_in_the_documentation() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "loadtest.md").read_text()
+    assert [name for name in built_in() if f"| `{name}` |" not in page] == []
 
 
 def test_a_herd_has_a_person_for_each_read_and_more() -> None:
