@@ -191,10 +191,10 @@ class House:
         url = f"http://127.0.0.1:{settings.traffic_port}"
         return await self._stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=REQUEST_SECONDS))
 
-    def as_user(self, user_id: UUID | str, session_id: UUID | str | None = None) -> dict[str, str]:
+    def as_user(self, user_id: UUID | str, session_id: UUID | str | None = None, role: str = "") -> dict[str, str]:
         """Headers of a call that the gateway hands on for this user."""
         session = UUID(str(session_id)) if session_id else new_id()
-        return self._signed(Identity(user_id=UUID(str(user_id)), session_id=session))
+        return self._signed(Identity(user_id=UUID(str(user_id)), session_id=session, role=role))
 
     def as_service(self, name: str) -> dict[str, str]:
         """Headers of a call by another service."""

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from fanfold.contracts.components import BY_NAME, MIGRATED, MIGRATION_REFUSED
 from fanfold.contracts.events import TOPICS
+from fanfold.contracts.roles import MODERATOR, ROLES
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 dead_letters = typer.Typer(no_args_is_help=True, help="Messages given up on: list, replay or drop them.")
 app.add_typer(dead_letters, name="deadletters")
+roles = typer.Typer(no_args_is_help=True, help="Who may moderate: grant, revoke or list roles.")
+app.add_typer(roles, name="roles")
 
 console = Console()
 errors = Console(stderr=True)
@@ -147,6 +150,53 @@ def drop_dead_letters(topic: str) -> None:
     from fanfold.kit.streams import drop_dead  # noqa: PLC0415
 
     console.print(f"dropped {_streams_command(lambda redis: drop_dead(redis, _checked_topic(topic)))}")
+
+
+def _roles_command(work: Any) -> Any:
+    """Run ``work(roles)`` on the database and Valkey of the settings."""
+    from fanfold.kit.errors import Problem  # noqa: PLC0415
+    from fanfold.kit.settings import SettingsError, load  # noqa: PLC0415
+    from fanfold.profile.app import roles_of  # noqa: PLC0415
+    from fanfold.profile.settings import ProfileSettings  # noqa: PLC0415
+
+    async def main() -> Any:
+        async with roles_of(load(ProfileSettings)) as opened:
+            return await work(opened)
+
+    try:
+        return asyncio.run(main())
+    except SettingsError as error:
+        raise _fail(str(error)) from error
+    except Problem as problem:
+        raise _fail(problem.detail, code=1) from problem
+
+
+Reason = Annotated[str, typer.Option(help="Why; it stands in the log.")]
+
+
+@roles.command("grant")
+def grant_role(username: str, role: str = MODERATOR, reason: Reason = "") -> None:
+    """Give a user a role: tokens have it from the next login or refresh on."""
+    if role not in ROLES:
+        raise _fail(f"no role {role!r}; there are: {', '.join(ROLES)}")
+    _roles_command(lambda opened: opened.grant(username, role, reason))
+    console.print(f"{username} is a {role}")
+
+
+@roles.command("revoke")
+def revoke_role(username: str, reason: Reason = "") -> None:
+    """Take a user's role, and end all their sessions."""
+    _roles_command(lambda opened: opened.revoke(username, reason))
+    console.print(f"{username} has no role")
+
+
+@roles.command("list")
+def list_roles() -> None:
+    """Show who has a role."""
+    table = Table("user", "id", "role")
+    for user in _roles_command(lambda opened: opened.holders()):
+        table.add_row(user.username, str(user.id), user.role)
+    console.print(table)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Every documented operation, called by everybody. An operation without a row fails.
 
 Everybody: the owner of what it names, a follower of that private account, a stranger, somebody whom the owner blocks,
-and nobody. There is no moderator role yet.
+a moderator, and nobody. A moderator is a stranger everywhere but in the routes of moderation.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from uuid import UUID
 import pytest
 
 from fanfold.contracts.ids import new_id
+from fanfold.contracts.roles import MODERATOR
 from tests.integration.relations.conftest import TAG
 from tools.openapi import TARGET
 
@@ -30,7 +31,10 @@ SMALL_IMAGES: Final[dict[str, Any]] = {"image_processes": 1, "image_process_mib"
 
 
 class Row(NamedTuple):
-    """Statuses for owner, follower, stranger and blocked. ``other``: the path names somebody who concerns nobody."""
+    """Statuses for owner, follower, stranger and blocked. ``other``: the path names somebody who concerns nobody.
+
+    ``moderator``: where it is not the stranger's.
+    """
 
     owner: int
     follower: int
@@ -39,6 +43,7 @@ class Row(NamedTuple):
     body: Any = None
     query: str = ""
     other: bool = False
+    moderator: int = 0
 
 
 def own(status: int, body: Any = None, *, query: str = "", other: bool = False) -> Row:
@@ -46,6 +51,12 @@ def own(status: int, body: Any = None, *, query: str = "", other: bool = False) 
     return Row(status, status, status, status, body, query, other)
 
 
+def moderators(status: int, body: Any = None) -> Row:
+    """For moderators only, whatever the thing is to them."""
+    return Row(403, 403, 403, 403, body, moderator=status)
+
+
+WHY: Final = {"reason": "breaks rule 3"}
 IMAGE: Final = str(new_id())
 # In this order: what deletes comes last, and the owner is always the last to call.
 TABLE: Final[dict[str, Row]] = {
@@ -59,7 +70,21 @@ TABLE: Final[dict[str, Row]] = {
     "PUT /v1/posts/{post_id}/like": Row(204, 204, 404, 404),
     "POST /v1/posts/{post_id}/comments": Row(201, 201, 404, 404, {"text": "nice"}),
     "PUT /v1/comments/{comment_id}/like": Row(204, 204, 404, 404),
-    "PATCH /v1/posts/{post_id}": Row(200, 403, 403, 403, {"caption": "mine"}),
+    "PATCH /v1/posts/{post_id}": Row(200, 403, 404, 404, {"caption": "mine"}),
+    "PUT /v1/posts/{post_id}/report": Row(204, 204, 404, 404, {"reason": "spam"}),
+    "PUT /v1/users/{user_id}/report": Row(204, 204, 204, 404, {"reason": "other", "note": "it is me"}),
+    "GET /v1/moderation/posts/reports": moderators(200),
+    "GET /v1/moderation/posts/log": moderators(200),
+    "GET /v1/moderation/posts/{post_id}": moderators(200),
+    "PUT /v1/moderation/posts/{post_id}/dismissal": moderators(204, WHY),
+    "PUT /v1/moderation/posts/{post_id}/hidden": moderators(204, WHY),
+    "PUT /v1/moderation/posts/{post_id}/shown": moderators(204, WHY),
+    "GET /v1/moderation/users/reports": moderators(200),
+    "GET /v1/moderation/users/log": moderators(200),
+    "GET /v1/moderation/users/{user_id}": moderators(200),
+    "PUT /v1/moderation/users/{user_id}/dismissal": moderators(204, WHY),
+    "PUT /v1/moderation/users/{user_id}/hidden": moderators(204, WHY),
+    "PUT /v1/moderation/users/{user_id}/shown": moderators(204, WHY),
     "GET /v1/users/me/following/{user_id}": Row(404, 200, 404, 404),
     "PUT /v1/users/me/following/{user_id}": Row(422, 204, 202, 404),
     "DELETE /v1/users/me/following/{user_id}": own(204, other=True),
@@ -97,8 +122,8 @@ TABLE: Final[dict[str, Row]] = {
     "DELETE /v1/sessions/{session_id}": own(204),
     "DELETE /v1/posts/{post_id}/like": own(204),
     "DELETE /v1/comments/{comment_id}/like": own(204),
-    "DELETE /v1/comments/{comment_id}": Row(204, 403, 403, 403),
-    "DELETE /v1/posts/{post_id}": Row(204, 403, 403, 403),
+    "DELETE /v1/comments/{comment_id}": Row(204, 403, 404, 404),
+    "DELETE /v1/posts/{post_id}": Row(204, 403, 404, 404),
     "DELETE /v1/sessions": own(204),
     "DELETE /v1/users/me": own(422, {}),
 }
@@ -113,7 +138,7 @@ def documented() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 SECURED: Final = {name: operation for name, operation in documented() if operation["security"]}
-ROLES: Final = ("blocked", "stranger", "follower", "owner")
+ROLES: Final = ("blocked", "stranger", "moderator", "follower", "owner")
 
 
 def test_every_operation_that_needs_a_token_has_a_row() -> None:
@@ -151,8 +176,9 @@ async def test_everybody_gets_what_the_table_says(town: Town, bucket: str, tmp_p
             status = (await api.request(method, path, headers=head, **asked)).status_code
             wrong += [f"{name} by nobody: {status}"] if status != 401 else []
         for role in ROLES:
-            answer = await api.request(method, path, headers=town.house.as_user(who[role]), **asked)
-            expected = getattr(row, role)
+            head = town.house.as_user(who[role], role=MODERATOR if role == "moderator" else "")
+            answer = await api.request(method, path, headers=head, **asked)
+            expected = getattr(row, role) or row.stranger
             if answer.status_code != expected:
                 wrong.append(f"{name} by {role}: {answer.status_code}, not {expected}: {answer.text[:200]}")
     assert not wrong, "\n".join(wrong)

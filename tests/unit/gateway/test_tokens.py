@@ -40,6 +40,12 @@ def test_a_valid_token_names_its_user_and_session(tokens: Tokens, issuer: Issuer
     assert SIGNER.verify(header(principal.line)) == Identity(user_id=user, session_id=session)
 
 
+@pytest.mark.parametrize(("claim", "role"), [("moderator", "moderator"), ("emperor", ""), (7, ""), (None, "")])
+def test_a_token_gives_a_role_that_there_is(tokens: Tokens, issuer: Issuer, claim: Any, role: str) -> None:
+    principal = tokens.principal(bearer(issuer.token(role=claim)), 0.0)
+    assert SIGNER.verify(header(principal.line)).role == role
+
+
 def test_a_token_is_verified_once(tokens: Tokens, issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
     given = bearer(issuer.token())
     first = tokens.principal(given, 0.0)

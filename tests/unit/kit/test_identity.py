@@ -9,9 +9,10 @@ from fanfold.kit.identity import LIFETIME, Identity, IdentitySigner, InvalidIden
 
 KEY = os.urandom(32).hex()
 USER = Identity(user_id=uuid4(), session_id=uuid4())
+MODERATOR = Identity(user_id=uuid4(), session_id=uuid4(), role="moderator")
 
 
-@pytest.mark.parametrize("identity", [USER, Identity(service="feed"), Identity()])
+@pytest.mark.parametrize("identity", [USER, MODERATOR, Identity(service="feed"), Identity()])
 def test_who_signed_is_who_is_verified(identity: Identity) -> None:
     assert IdentitySigner(KEY).verify(IdentitySigner(KEY).sign(identity)) == identity
 

@@ -111,14 +111,14 @@ class ActivityService:
         """Delete a comment: its author may, and the author of the post.
 
         Raises:
-            NotFound: No such comment, or the post above it was deleted.
+            NotFound: No such comment, or the post above it was deleted, as far as the user is told.
             Forbidden: It is neither the user's nor under a post of theirs.
         """
         async with self._database.reading() as session:
             comment = await repository.get_comment(session, comment_id)
         if comment is None:
             raise _no_comment()
-        if user_id != comment.user_id and user_id != await self._posts.owner(comment.post_id):
+        if user_id != comment.user_id and user_id != await self._posts.seen_by(user_id, comment.post_id):
             raise Forbidden("Only its author, or the author of the post, may delete a comment.")
         async with self._database.transaction() as session:
             removed = await repository.remove_comments(session, [comment_id])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -66,6 +66,45 @@ class Post(Model):
     like_count: int
     comment_count: int
     liked_by_me: bool
+    created_at: datetime
+
+
+Text = Annotated[str, Field(max_length=1_000, pattern=r"^[^\x00]*$")]
+"""What people write to the moderators, or those into the log. PostgreSQL has no NUL."""
+
+
+class NewReport(Model):
+    """Why something should not be here."""
+
+    reason: Literal["spam", "nudity", "hate", "violence", "harassment", "copyright", "other"]
+    note: Text = ""
+
+
+class Report(Model):
+    """An open report. `subject_id`: what is reported."""
+
+    id: UUID
+    subject_id: UUID
+    reporter_id: UUID
+    reason: str
+    note: str
+    created_at: datetime
+
+
+class Decision(Model):
+    """Why a moderator decides so; it stands in the log."""
+
+    reason: Annotated[Text, Field(min_length=1)]
+
+
+class LogEntry(Model):
+    """What a moderator did: `hide`, `show`, `dismiss`. By an operator's command, without one: `grant`, `revoke`."""
+
+    id: UUID
+    moderator_id: UUID | None
+    action: str
+    subject_id: UUID
+    reason: str
     created_at: datetime
 
 

@@ -53,6 +53,15 @@ class PostDeleted(Event, frozen=True, kw_only=True):
     image_ids: list[UUID] = []
 
 
+class PostShown(Event, frozen=True, kw_only=True):
+    """A post that moderators had hidden is shown again. Hiding has no event: the tombstone says all."""
+
+    topic: ClassVar[str] = "posts"
+    key_field: ClassVar[str] = "author_id"
+    post_id: UUID
+    author_id: UUID
+
+
 class Followed(Event, frozen=True, kw_only=True):
     """A follow was committed."""
 
@@ -150,6 +159,14 @@ class AccountDeleted(Event, frozen=True, kw_only=True):
     user_id: UUID
 
 
+class AccountShown(Event, frozen=True, kw_only=True):
+    """An account that moderators had hidden is shown again; its posts left feeds as those were read."""
+
+    topic: ClassVar[str] = "accounts"
+    key_field: ClassVar[str] = "user_id"
+    user_id: UUID
+
+
 class PrivacyChanged(Event, frozen=True, kw_only=True):
     """From `changed_ms` (Unix time) on an account is private, or public."""
 
@@ -163,6 +180,7 @@ class PrivacyChanged(Event, frozen=True, kw_only=True):
 AnyEvent = (
     PostCreated
     | PostDeleted
+    | PostShown
     | Followed
     | Unfollowed
     | FollowRequested
@@ -173,6 +191,7 @@ AnyEvent = (
     | ImageStored
     | ImageReady
     | AccountDeleted
+    | AccountShown
     | PrivacyChanged
 )
 

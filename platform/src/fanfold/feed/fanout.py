@@ -67,6 +67,13 @@ class Fanout:
                 await self._start("push", event.post_id, event.author_id)
             case events.PostDeleted():
                 await self._start("remove", event.post_id, event.author_id)
+            case events.PostShown():
+                await self._again("restore", event.post_id)
+                await self._start("restore", event.post_id, event.author_id)
+            case events.AccountShown():
+                # Its posts left feeds one by one, as these were read; nobody knows which.
+                await self._again("invalidate", event.user_id)
+                await self._publish(LARGE, Split("invalidate", event.user_id.bytes, event.user_id.bytes, b""))
             case events.Followed() | events.Unfollowed():
                 # The follow service has told the feed service already, unless it died between commit and call.
                 await self._repository.invalidate(event.follower_id.bytes)
@@ -103,6 +110,10 @@ class Fanout:
             after = page.follower_ids[-ID_BYTES:]
             await self._publish(lane, Split(action, post_id.bytes, author_id.bytes, after, _next(index)))
         metrics.POSTS_FANNED_OUT.labels("pulled" if pulled else lane).inc()
+
+    async def _again(self, action: Action, what: UUID) -> None:
+        """Forget how far an earlier list for this was split: what is done may be asked for a second time."""
+        await self._repository.set_split_position(Split(action, what.bytes, b"", b"").key, b"")
 
     async def _note_crossing(self, post_id: UUID, author_id: UUID, *, pulled: bool) -> None:
         """Feeds built before an author became a celebrity do not fold the author in: they are built again.
@@ -143,6 +154,8 @@ class Fanout:
                 await self._repository.invalidate(job.recipients)
             case "remove":
                 await self._repository.remove(job.recipients, [post])
+            case "restore":
+                await self._repository.push(job.recipients, post, job.tick)
             case "push":
                 post_id = UUID(bytes=job.post_id)
                 if await self._repository.deleted(post_id):

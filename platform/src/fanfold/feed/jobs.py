@@ -10,8 +10,9 @@ import xxhash
 from fanfold.contracts.events import PARTITIONS
 from fanfold.kit.streams import PoisonError
 
-Action = Literal["push", "remove", "invalidate"]
-"""`push` a post into feeds, `remove` it, or `invalidate` the feeds themselves (the author crossed the threshold)."""
+Action = Literal["push", "restore", "remove", "invalidate"]
+"""`push` a post into feeds (`restore`: again, silently), `remove` it, or `invalidate` the feeds themselves (the author
+crossed the threshold, or was hidden and is shown again)."""
 Lane = Literal["fanout-small", "fanout-large"]
 """A lane is a topic of its own."""
 

@@ -14,6 +14,7 @@ import jwt
 
 from fanfold.contracts import headers
 from fanfold.contracts.ring import key_of
+from fanfold.contracts.roles import ROLES
 from fanfold.kit.errors import Unauthorized
 from fanfold.kit.identity import Identity
 from fanfold.kit.logging import get_logger
@@ -183,7 +184,10 @@ class Tokens:
             raise Unauthorized("The Authorization header must read: Bearer TOKEN.")
         try:
             claims = self._keys.verify(token.strip().decode("ascii"))
-            identity = Identity(user_id=UUID(claims["sub"]), session_id=UUID(claims["sid"]))
+            role = claims.get("role", "")
+            identity = Identity(
+                user_id=UUID(claims["sub"]), session_id=UUID(claims["sid"]), role=role if role in ROLES else ""
+            )
         except jwt.ExpiredSignatureError as error:
             raise invalid_token("The access token has expired; refresh it with POST /v1/sessions/refresh.") from error
         except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:

@@ -1,7 +1,8 @@
 """Who calls, inside the platform: a short-lived signed header that the gateway makes and services verify.
 
 Format: ``v1.<subject>.<expiry, Unix seconds>.<hex HMAC-SHA256 of the part before the last dot>``, with subject
-``anonymous``, ``user:<uuid>:<session uuid>`` or ``service:<name>``. A service called directly refuses.
+``anonymous``, ``user:<uuid>:<session uuid>``, the same with ``:<role>`` for who has one, or ``service:<name>``. A
+service called directly refuses.
 """
 
 from __future__ import annotations
@@ -28,12 +29,15 @@ class Identity:
     user_id: UUID | None = None
     session_id: UUID | None = None
     service: str | None = None
+    role: str = ""
+    """What the user may do beyond others: see `fanfold.contracts.roles`."""
 
     @property
     def subject(self) -> str:
         """The subject as signed."""
         if self.user_id is not None:
-            return f"user:{self.user_id}:{self.session_id or UUID(int=0)}"
+            subject = f"user:{self.user_id}:{self.session_id or UUID(int=0)}"
+            return f"{subject}:{self.role}" if self.role else subject
         return f"service:{self.service}" if self.service else "anonymous"
 
 
@@ -45,6 +49,8 @@ def _parse(subject: str) -> Identity:
             return Identity(service=name)
         case ["user", user, session]:
             return Identity(user_id=UUID(user), session_id=UUID(session))
+        case ["user", user, session, role] if role:
+            return Identity(user_id=UUID(user), session_id=UUID(session), role=role)
         case _:
             raise ValueError(subject)
 

@@ -12,8 +12,17 @@ from starlette.exceptions import HTTPException
 
 from fanfold.contracts import internal
 from fanfold.contracts.api import Problem as ProblemModel
+from fanfold.contracts.roles import MODERATOR
 from fanfold.kit.asgi import IDENTITY_KEY
-from fanfold.kit.errors import PROBLEM_MEDIA_TYPE, Problem, TooLarge, Unauthorized, Unprocessable, problem_document
+from fanfold.kit.errors import (
+    PROBLEM_MEDIA_TYPE,
+    Forbidden,
+    Problem,
+    TooLarge,
+    Unauthorized,
+    Unprocessable,
+    problem_document,
+)
 from fanfold.kit.identity import Identity
 from fanfold.kit.logging import get_logger, request_id
 from fanfold.kit.pagination import DEFAULT_LIMIT, MAX_LIMIT
@@ -93,6 +102,13 @@ def _user_id(request: Request) -> UUID:
     return user_id
 
 
+def _moderator_id(request: Request) -> UUID:
+    user_id = _user_id(request)
+    if _identity(request).role != MODERATOR:
+        raise Forbidden("Only moderators may do this.", kind="not-a-moderator")
+    return user_id
+
+
 def _session_id(request: Request) -> UUID:
     session_id = _identity(request).session_id
     if session_id is None:
@@ -102,6 +118,8 @@ def _session_id(request: Request) -> UUID:
 
 CurrentUser = Annotated[UUID, Depends(_user_id)]
 """Id of the calling user; 401 for anybody else."""
+CurrentModerator = Annotated[UUID, Depends(_moderator_id)]
+"""Id of the calling user, who is a moderator; 403 for other users, 401 for anybody else."""
 CurrentSession = Annotated[UUID, Depends(_session_id)]
 """Session id of the calling user's access token."""
 Caller = Annotated[Identity, Depends(_identity)]

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 from fanfold.kit.audience import Audience
 from fanfold.kit.hydrate import Hydrator
 from fanfold.kit.idempotency import Idempotency
+from fanfold.kit.moderation import Desk
+from fanfold.kit.moderation_routes import moderation_router
 from fanfold.kit.pagination import CursorCodec
 from fanfold.kit.streams import Consumer, of_events
 from fanfold.kit.users import Users
 from fanfold.kit.web import create_app
 from fanfold.post.cache import PostCache
 from fanfold.post.events import GROUP, TOPICS, PostEvents
-from fanfold.post.models import SCHEMA
-from fanfold.post.routes import Answers, internal_router, lists_router, posts_router
+from fanfold.post.models import SCHEMA, moderation_log, report
+from fanfold.post.moderation import PostModeration
+from fanfold.post.routes import Answers, internal_router, lists_router, moderators_router, posts_router
 from fanfold.post.service import PostService
 from fanfold.post.settings import PostSettings
 from fanfold.post.timelines import Timelines
@@ -31,13 +34,17 @@ async def build(runtime: Runtime[PostSettings]) -> ASGIApp:
     """The app, with the outbox's relay and the ears for events beside it."""
     settings, valkey, peers = runtime.settings, runtime.valkey, runtime.peers
     timelines = Timelines(runtime.database, valkey, settings)
-    service = PostService(runtime.database, PostCache(valkey, settings.post_blob_seconds), timelines, peers)
-    hydrator = Hydrator(valkey, peers, settings.media_base_url, posts=service.blobs)
+    cache = PostCache(valkey, settings.post_blob_seconds)
     users = Users(valkey, peers, settings.media_base_url)
-    answers = Answers(hydrator, users, Audience(valkey, peers, users), settings.media_base_url)
+    audience = Audience(valkey, peers, users)
+    service = PostService(runtime.database, cache, timelines, peers, audience)
+    desk = Desk(runtime.database, report, moderation_log)
+    moderation = PostModeration(runtime.database, cache, timelines, desk, service, audience)
+    hydrator = Hydrator(valkey, peers, settings.media_base_url, posts=service.blobs)
+    answers = Answers(hydrator, users, audience, peers, settings.media_base_url)
     key = settings.secrets.read("cursor_key")
     runtime.relay_outbox(SCHEMA)
-    handle = of_events(PostEvents(service).handle)
+    handle = of_events(PostEvents(service, moderation).handle)
     for topic in TOPICS:
         consumer = Consumer(runtime.redis, topic=topic, group=GROUP, name=settings.instance, handle=handle)
         runtime.background(f"consume-{topic}", consumer.run)
@@ -45,6 +52,8 @@ async def build(runtime: Runtime[PostSettings]) -> ASGIApp:
     app.state.require_if_match = settings.require_if_match
     app.state.idempotency = Idempotency(valkey)
     app.include_router(posts_router(service, answers))
+    app.include_router(moderation_router("post", "post", desk, moderation, key))
+    app.include_router(moderators_router(service, answers))
     app.include_router(lists_router(timelines, answers, CursorCodec(key, "timeline"), CursorCodec(key, "tag")))
     app.include_router(internal_router(service, timelines))
     return app

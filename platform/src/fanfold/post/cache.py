@@ -98,6 +98,10 @@ class PostCache:
                 found[blob.id] = value if old is None else old
         return found
 
+    async def forget(self, post_ids: Collection[UUID]) -> None:
+        """Drop what is said of posts, tombstones too: the rows are asked again."""
+        await self._valkey.all([("UNLINK", keys.post(post_id)) for post_id in post_ids])
+
     async def bury(self, post_ids: Collection[UUID]) -> None:
         """Write tombstones."""
         commands = [("SET", keys.post(post_id), keys.TOMBSTONE, "EX", TOMBSTONE_SECONDS) for post_id in post_ids]

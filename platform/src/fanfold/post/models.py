@@ -9,11 +9,14 @@ from uuid import UUID
 from sqlalchemy import Column, DateTime, ForeignKey, Index, Text, Uuid, desc
 from sqlmodel import Field, SQLModel
 
+from fanfold.kit.moderation import log_table, report_table
 from fanfold.kit.outbox import outbox_table
 
 SCHEMA: Final = "post"
 
 outbox = outbox_table(SCHEMA)
+report = report_table(SCHEMA, "post")
+moderation_log = log_table(SCHEMA)
 
 
 def _post_id() -> Column[UUID]:
@@ -33,6 +36,8 @@ class Post(SQLModel, table=True):
     edited_at: datetime | None = Field(default=None, sa_column=Column(DateTime(timezone=True)))
     version: int = 1
     """Grows with every change of what readers see, that of an image included."""
+    hidden_at: datetime | None = Field(default=None, sa_column=Column(DateTime(timezone=True)))
+    """Since then only its author sees it: moderators have hidden it."""
 
 
 class PostImage(SQLModel, table=True):

@@ -24,7 +24,8 @@ NEWEST: Final = UUID(int=(1 << 128) - 1)
 
 _TIMELINES: Final = text(
     "SELECT newest.id, newest.author_id FROM unnest(:authors) AS author (id) CROSS JOIN LATERAL ("
-    "SELECT id, author_id FROM post.post WHERE author_id = author.id AND id < :before ORDER BY id DESC LIMIT :limit"
+    "SELECT id, author_id FROM post.post WHERE author_id = author.id AND id < :before AND hidden_at IS NULL "
+    "ORDER BY id DESC LIMIT :limit"
     ") AS newest ORDER BY newest.id DESC LIMIT :limit"
 ).bindparams(bindparam("authors", type_=ARRAY(Uuid)), bindparam("before", type_=Uuid))
 """One probe of the index on (author, id descending) per author."""
@@ -48,9 +49,10 @@ async def add(session: AsyncSession, stored: Stored, tags: Collection[str]) -> b
     return True
 
 
-async def find(session: AsyncSession, post_ids: Collection[UUID]) -> list[Stored]:
-    """Those that exist, in no order."""
-    posts = (await session.exec(select(Post).where(col(Post.id).in_(post_ids)))).all()
+async def find(session: AsyncSession, post_ids: Collection[UUID], *, hidden: bool = False) -> list[Stored]:
+    """Those that exist, in no order; ``hidden``: also those that moderators have hidden."""
+    query = select(Post).where(col(Post.id).in_(post_ids))
+    posts = (await session.exec(query if hidden else query.where(col(Post.hidden_at).is_(None)))).all()
     images = await _images(session, [post.id for post in posts])
     return [Stored(post, images.get(post.id, [])) for post in posts]
 
@@ -68,6 +70,11 @@ async def change_caption(
     await session.exec(update(Post).where(col(Post.id) == post_id).values(values))
     await session.exec(delete(PostTag).where(col(PostTag.post_id) == post_id))
     await _add_tags(session, post_id, tags)
+
+
+async def set_hidden(session: AsyncSession, post_id: UUID, since: datetime | None) -> None:
+    """Hide a post, or show it again."""
+    await session.exec(update(Post).where(col(Post.id) == post_id).values(hidden_at=since))
 
 
 async def touch_image(session: AsyncSession, image_id: UUID) -> list[UUID]:
@@ -96,7 +103,7 @@ async def tagged(session: AsyncSession, tag: str, before: UUID, limit: int) -> l
     query = (
         select(Post.id, Post.author_id)
         .join(PostTag, col(PostTag.post_id) == col(Post.id))
-        .where(PostTag.tag == tag, col(PostTag.post_id) < before)
+        .where(PostTag.tag == tag, col(PostTag.post_id) < before, col(Post.hidden_at).is_(None))
         .order_by(col(PostTag.post_id).desc())
         .limit(limit)
     )

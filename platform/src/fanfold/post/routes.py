@@ -12,17 +12,19 @@ from fanfold.contracts.api import Page, Post
 from fanfold.kit.errors import Forbidden, NotFound, Unprocessable
 from fanfold.kit.idempotency import IdempotentRoute, ReservedId
 from fanfold.kit.preconditions import Expected
-from fanfold.kit.views import author_view, encode, encode_page, post_view
-from fanfold.kit.web import PAGE_LIMIT, CurrentUser, CursorText, Limit, check_batch, internal_route
+from fanfold.kit.views import AuthorView, author_view, encode, encode_page, post_view
+from fanfold.kit.web import PAGE_LIMIT, CurrentModerator, CurrentUser, CursorText, Limit, check_batch, internal_route
 from fanfold.post.captions import MAX_TAG, normalize_tag
 from fanfold.post.schemas import CaptionChange, NewPost
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fanfold.contracts.blobs import PostBlob
     from fanfold.kit.audience import Audience
     from fanfold.kit.hydrate import Hydrator
     from fanfold.kit.pagination import CursorCodec
+    from fanfold.kit.peers import Peers
     from fanfold.kit.users import Users
     from fanfold.post.service import PostService
     from fanfold.post.timelines import Timelines, Window
@@ -33,8 +35,9 @@ _ID = 16
 class Answers:
     """Posts as JSON, hydrated for who reads them, and shown only to whom their authors' accounts are open."""
 
-    def __init__(self, hydrator: Hydrator, users: Users, audience: Audience, media_base_url: str) -> None:
+    def __init__(self, hydrator: Hydrator, users: Users, audience: Audience, peers: Peers, media_base_url: str) -> None:
         self._hydrator = hydrator
+        self._peers = peers
         self.users = users
         self.audience = audience
         self.media_base_url = media_base_url
@@ -48,6 +51,18 @@ class Answers:
         answer = _json(posts[0])
         answer.headers["etag"] = tag
         return answer
+
+    async def stored(self, blob: PostBlob, viewer: UUID) -> Response:
+        """A post that is not for everybody, as its row tells it; likes and comments stand still while it is hidden."""
+        author_id = UUID(bytes=blob.author_id)
+        author = (await self.users.authors([author_id])).get(author_id)
+        shown = AuthorView(str(author_id), "", "", None)  # of a hidden account
+        if author is not None:
+            shown = AuthorView(str(author_id), author.username, author.display_name, author.picture_url)
+        query = internal.ActivityQuery(viewer.bytes, [blob.id])
+        answer = await self._peers.call(internal.ACTIVITY, query)
+        counts = answer.counts.get(blob.id, (0, 0))
+        return _json(encode(post_view(blob, shown, self.media_base_url, counts=counts, liked=blob.id in answer.liked)))
 
     async def mixed_page(self, window: Window, viewer: UUID, cursors: CursorCodec) -> Response:
         """A page of posts of many authors: those are left out whose accounts are closed to the viewer."""
@@ -81,8 +96,17 @@ def posts_router(service: PostService, answers: Answers) -> APIRouter:
 
     @router.get("/{post_id}", response_model=Post)
     async def read_post(post_id: UUID, user_id: CurrentUser) -> Response:
-        """One post. Its `ETag` goes into `If-Match` of an edit; what others add, as likes, does not change it."""
-        member, tag = await service.found(post_id)
+        """One post. Its `ETag` goes into `If-Match` of an edit; what others add, as likes, does not change it.
+
+        A post that moderators have hidden is there for its author only.
+        """
+        try:
+            member, tag = await service.found(post_id)
+        except NotFound:
+            blob, hidden = await service.stored(post_id)
+            if not hidden or blob.author_id != user_id.bytes:
+                raise
+            return await answers.stored(blob, user_id)
         return await answers.post(member, user_id, tag)
 
     @router.patch("/{post_id}", response_model=Post)
@@ -95,6 +119,19 @@ def posts_router(service: PostService, answers: Answers) -> APIRouter:
     async def delete_post(post_id: UUID, user_id: CurrentUser) -> None:
         """Delete your own post, with its comments and likes. It is gone from all feeds when this answers."""
         await service.delete(post_id, user_id)
+
+    return router
+
+
+def moderators_router(service: PostService, answers: Answers) -> APIRouter:
+    """What moderators read."""
+    router = APIRouter(prefix="/v1/moderation", tags=["post"])
+
+    @router.get("/posts/{post_id}", response_model=Post)
+    async def read_post_as_moderator(post_id: UUID, moderator_id: CurrentModerator) -> Response:
+        """One post, hidden or not, whoever may see it. For moderators."""
+        blob, _ = await service.stored(post_id)
+        return await answers.stored(blob, moderator_id)
 
     return router
 

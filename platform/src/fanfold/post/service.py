@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -25,10 +26,11 @@ from fanfold.post.repository import Stored
 from fanfold.post.timelines import member
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
     from sqlmodel.ext.asyncio.session import AsyncSession
 
+    from fanfold.kit.audience import Audience
     from fanfold.kit.db import Database
     from fanfold.kit.peers import Peers
     from fanfold.kit.preconditions import Precondition
@@ -50,8 +52,11 @@ class PostService:
     A process that dies between the two leaves work to the room's own events, which repeat it (`announce`, `retract`).
     """
 
-    def __init__(self, database: Database, cache: PostCache, timelines: Timelines, peers: Peers) -> None:
+    def __init__(
+        self, database: Database, cache: PostCache, timelines: Timelines, peers: Peers, audience: Audience
+    ) -> None:
         self._database = database
+        self._audience = audience
         self._cache = cache
         self._timelines = timelines
         self._peers = peers
@@ -85,12 +90,14 @@ class PostService:
         """Change the caption; the tag of what it is now. Readers see it when this returns.
 
         Raises:
-            NotFound: No such post.
-            Forbidden: It is somebody else's.
+            NotFound: No such post, as far as the user is told.
+            Forbidden: It is somebody else's, or moderators have hidden it.
             PreconditionFailed: The caption is not the one expected.
         """
-        async with self._database.transaction() as session:
-            expected.check(entity_tag((await _lock_own(session, post_id, user_id)).caption))
+        async with self._own(post_id, user_id) as (session, post):
+            if post.hidden_at is not None:
+                raise Forbidden("Moderators have hidden this post: you can delete it, not change it.", kind="hidden")
+            expected.check(entity_tag(post.caption))
             await repository.change_caption(session, post_id, caption, captions.tags(caption), datetime.now(UTC))
         await self._rewrite([post_id])
         return entity_tag(caption)
@@ -99,11 +106,10 @@ class PostService:
         """Delete a post. No read that begins after this returns shows it.
 
         Raises:
-            NotFound: No such post.
+            NotFound: No such post, as far as the user is told.
             Forbidden: It is somebody else's.
         """
-        async with self._database.transaction() as session:
-            await _lock_own(session, post_id, user_id)
+        async with self._own(post_id, user_id) as (session, _):
             await self._remove(session, [post_id], user_id)
         await self.retract(post_id, user_id)
 
@@ -135,7 +141,7 @@ class PostService:
             await self._rewrite(post_ids[start : start + internal.MAX_BATCH])
 
     async def blobs(self, ids: Sequence[bytes]) -> dict[bytes, bytes]:
-        """Packed posts that exist, by id; written to Valkey for the next reader.
+        """Packed posts that exist and are not hidden, by id; written to Valkey for the next reader.
 
         Raises:
             Unavailable: The image service does not answer.
@@ -148,16 +154,50 @@ class PostService:
         """A post's id with its author's, and the tag of what may be edited of it.
 
         Raises:
-            NotFound: No such post.
+            NotFound: No such post, or it is hidden.
             Unavailable: As `blobs`.
         """
+        post = await self._read(post_id)
+        return member(post_id, UUID(bytes=post.author_id)), entity_tag(post.caption)
+
+    async def author(self, post_id: UUID) -> UUID:
+        """A post's author; errors as `found`."""
+        return UUID(bytes=(await self._read(post_id)).author_id)
+
+    async def _read(self, post_id: UUID) -> PostBlob:
         blob = await self._cache.read(post_id)
         if blob is None:
             blob = (await self.blobs([post_id.bytes])).get(post_id.bytes, keys.TOMBSTONE)
         if blob == keys.TOMBSTONE:
             raise _not_found()
-        post = _posts.decode(blob)
-        return member(post_id, UUID(bytes=post.author_id)), entity_tag(post.caption)
+        return _posts.decode(blob)
+
+    async def stored(self, post_id: UUID) -> tuple[PostBlob, bool]:
+        """A post as its row tells it, for who may see hidden ones too; whether it is hidden.
+
+        Raises:
+            NotFound: No such post.
+            Unavailable: As `blobs`.
+        """
+        async with self._database.reading() as session:
+            stored = await repository.find(session, [post_id], hidden=True)
+        if not stored:
+            raise _not_found()
+        return (await self._packed(stored))[0], stored[0].post.hidden_at is not None
+
+    @asynccontextmanager
+    async def _own(self, post_id: UUID, user_id: UUID) -> AsyncIterator[tuple[AsyncSession, Post]]:
+        """A transaction that holds the user's own post.
+
+        That it is somebody else's is told to those only who may see it.
+        """
+        try:
+            async with self._database.transaction() as session:
+                yield session, _owned(await repository.lock(session, post_id), user_id)
+        except _OthersError as error:
+            if error.hidden or not await self._audience.admits(user_id, error.author_id):
+                raise _not_found() from None
+            raise Forbidden("Only its author may change a post.") from None
 
     async def _rewrite(self, post_ids: Sequence[UUID]) -> None:
         """Write blobs from what the rows and the image service say now: after the commit, so that nothing is missed."""
@@ -194,13 +234,21 @@ def _new(post_id: UUID, author_id: UUID, new: NewPost) -> Stored:
     )
 
 
-async def _lock_own(session: AsyncSession, post_id: UUID, user_id: UUID) -> Post:
-    post = await repository.lock(session, post_id)
+def _owned(post: Post | None, user_id: UUID) -> Post:
     if post is None:
         raise _not_found()
     if post.author_id != user_id:
-        raise Forbidden("Only its author may change a post.")
+        raise _OthersError(post.author_id, hidden=post.hidden_at is not None)
     return post
+
+
+class _OthersError(Exception):
+    """The post is another's; whether that may be told is asked when its row is let go."""
+
+    def __init__(self, author_id: UUID, *, hidden: bool) -> None:
+        super().__init__()
+        self.author_id = author_id
+        self.hidden = hidden
 
 
 def _not_found() -> NotFound:

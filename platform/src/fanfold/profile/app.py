@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from fanfold.kit.audience import Audience
+from fanfold.kit.db import Database
+from fanfold.kit.moderation import Desk
+from fanfold.kit.moderation_routes import moderation_router
 from fanfold.kit.streams import Consumer, of_events
 from fanfold.kit.users import Users
+from fanfold.kit.valkey import Valkey
 from fanfold.kit.web import create_app
 from fanfold.profile.directory import Directory
 from fanfold.profile.events import ImageEvents
-from fanfold.profile.models import SCHEMA
+from fanfold.profile.models import SCHEMA, moderation_log, report
+from fanfold.profile.moderation import AccountModeration, Roles
 from fanfold.profile.passwords import Hasher
 from fanfold.profile.pictures import Pictures
 from fanfold.profile.revocations import Revocations
-from fanfold.profile.routes import accounts_router, sessions_router, users_router
+from fanfold.profile.routes import accounts_router, moderators_router, sessions_router, users_router
 from fanfold.profile.service import Accounts, Parts, Sessions
 from fanfold.profile.settings import ProfileSettings
 from fanfold.profile.throttle import LoginThrottle
 from fanfold.profile.tokens import AccessTokens
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from starlette.types import ASGIApp
 
     from fanfold.kit.runtime import Runtime
@@ -29,9 +37,26 @@ SETTINGS = ProfileSettings
 GROUP = "profile"
 
 
+@asynccontextmanager
+async def roles_of(settings: ProfileSettings) -> AsyncIterator[Roles]:
+    """What ``fanfold roles`` works with, for a command's short life."""
+    database = Database.connect(settings)
+    valkey = Valkey(settings.secrets.read("valkey_url"))
+    try:
+        yield Roles(
+            database,
+            Revocations(valkey, database, settings.access_token_seconds),
+            Desk(database, report, moderation_log),
+        )
+    finally:
+        await valkey.close()
+        await database.close()
+
+
 async def build(runtime: Runtime[ProfileSettings]) -> ASGIApp:
     """The app, with the outbox's relay, the repeating of revocations and the ear for finished pictures beside it."""
     settings = runtime.settings
+    desk = Desk(runtime.database, report, moderation_log)
     parts = Parts(
         settings=settings,
         database=runtime.database,
@@ -47,6 +72,7 @@ async def build(runtime: Runtime[ProfileSettings]) -> ASGIApp:
         tokens=AccessTokens(settings.secrets, settings.access_token_seconds),
         revocations=Revocations(runtime.valkey, runtime.database, settings.access_token_seconds),
         pictures=Pictures(runtime.peers),
+        desk=desk,
     )
     accounts, sessions = Accounts(parts), Sessions(parts)
     users = Users(runtime.valkey, runtime.peers, settings.media_base_url)
@@ -64,10 +90,15 @@ async def build(runtime: Runtime[ProfileSettings]) -> ASGIApp:
     runtime.background("images", consumer.run)
     app = create_app("Fanfold profile", settings.version)
     app.state.require_if_match = settings.require_if_match
+    moderation = AccountModeration(runtime.database, parts.directory, desk, audience)
+    # The room has no key for cursors of its own; each kind of cursor signs with another message anyway.
+    cursor_key = settings.secrets.read("identity_key")
     for router in (
         accounts_router(accounts, settings.media_base_url),
         users_router(accounts, audience, settings.media_base_url),
         sessions_router(sessions),
+        moderation_router("user", "profile", desk, moderation, cursor_key),
+        moderators_router(moderation, settings.media_base_url),
     ):
         app.include_router(router)
     return app

@@ -46,7 +46,10 @@ class Directory:
         self._valkey = valkey
 
     async def put(self, user: User) -> None:
-        """The user is now as told, whatever the blob said."""
+        """The user is now as told, whatever the blob said. A hidden one looks deleted."""
+        if user.hidden_at is not None:
+            await self.bury(user.id)
+            return
         await self._valkey.execute("SET", keys.user(user.id), pack(user), "EX", BLOB_SECONDS)
 
     async def forget(self, user_id: UUID) -> None:
@@ -54,7 +57,7 @@ class Directory:
         await self._valkey.execute("DEL", keys.user(user_id))
 
     async def bury(self, user_id: UUID) -> None:
-        """The user is deleted: refills under way must not bring them back."""
+        """The user is deleted or hidden: refills under way must not bring them back."""
         await self._valkey.execute("SET", keys.user(user_id), keys.TOMBSTONE, "EX", TOMBSTONE_SECONDS)
 
     async def refill(self, users: Sequence[User]) -> dict[bytes, bytes]:

@@ -9,11 +9,14 @@ from uuid import UUID
 from sqlalchemy import Column, DateTime, ForeignKey, Index, LargeBinary, UniqueConstraint, Uuid, false, text
 from sqlmodel import Field, SQLModel
 
+from fanfold.kit.moderation import log_table, report_table
 from fanfold.kit.outbox import outbox_table
 
 SCHEMA: Final = "profile"
 
 outbox = outbox_table(SCHEMA)
+report = report_table(SCHEMA, "user")
+moderation_log = log_table(SCHEMA)
 
 
 def _moment(*, nullable: bool = False) -> Column[datetime]:
@@ -42,6 +45,10 @@ class User(SQLModel, table=True):
     private: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
     """Only followers see posts, and who follows and is followed."""
     created_at: datetime = Field(sa_column=_moment())
+    role: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    """One of `fanfold.contracts.roles`, or none."""
+    hidden_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    """Since then nobody else sees the account or anything of it: moderators have hidden it."""
 
 
 class Credential(SQLModel, table=True):

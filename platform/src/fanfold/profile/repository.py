@@ -37,13 +37,30 @@ async def get_user(session: AsyncSession, user_id: UUID, *, lock: bool = False) 
 
 
 async def get_users(session: AsyncSession, user_ids: Collection[UUID]) -> Sequence[User]:
-    """Those that exist, in no order."""
-    return (await session.exec(select(User).where(col(User.id).in_(user_ids)))).all()
+    """Those that exist and are not hidden, in no order."""
+    query = select(User).where(col(User.id).in_(user_ids), col(User.hidden_at).is_(None))
+    return (await session.exec(query)).all()
 
 
 async def get_users_named(session: AsyncSession, usernames: Collection[str]) -> Sequence[User]:
-    """Those that exist, in no order."""
-    return (await session.exec(select(User).where(col(User.username).in_(usernames)))).all()
+    """Those that exist and are not hidden, in no order."""
+    query = select(User).where(col(User.username).in_(usernames), col(User.hidden_at).is_(None))
+    return (await session.exec(query)).all()
+
+
+async def get_user_named(session: AsyncSession, username: str) -> User | None:
+    """One user, hidden or not; nobody else changes the row until the transaction ends."""
+    return (await session.exec(select(User).where(User.username == username).with_for_update())).one_or_none()
+
+
+async def with_roles(session: AsyncSession) -> Sequence[User]:
+    """Users that have a role, by name: a few."""
+    return (await session.exec(select(User).where(User.role != "").order_by(User.username))).all()
+
+
+async def role_of(session: AsyncSession, user_id: UUID) -> str:
+    """The user's role; empty for most."""
+    return (await session.exec(select(User.role).where(User.id == user_id))).one_or_none() or ""
 
 
 async def get_credential(session: AsyncSession, user_id: UUID) -> Credential | None:

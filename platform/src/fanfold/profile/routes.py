@@ -14,13 +14,14 @@ from fanfold.kit.audience import Standing
 from fanfold.kit.errors import NotFound
 from fanfold.kit.preconditions import Expected
 from fanfold.kit.users import media_url
-from fanfold.kit.web import CurrentSession, CurrentUser, check_batch, internal_route, read_id
+from fanfold.kit.web import CurrentModerator, CurrentSession, CurrentUser, check_batch, internal_route, read_id
 from fanfold.profile import schemas
 from fanfold.profile.service import revision
 
 if TYPE_CHECKING:
     from fanfold.kit.audience import Audience
     from fanfold.profile import models
+    from fanfold.profile.moderation import AccountModeration
     from fanfold.profile.service import Accounts, Issued, Sessions
 
 
@@ -150,6 +151,18 @@ def users_router(accounts: Accounts, audience: Audience, media_base_url: str) ->
 
     internal_route(router, internal.USERS, batch)
     internal_route(router, internal.USER_IDS, by_username)
+    return router
+
+
+def moderators_router(moderation: AccountModeration, media_base_url: str) -> APIRouter:
+    """What moderators read."""
+    router = APIRouter(prefix="/v1/moderation", tags=["profile"])
+
+    @router.get("/users/{user_id}")
+    async def get_user_as_moderator(_: CurrentModerator, user_id: UUID) -> schemas.User:
+        """One user, hidden or not. For moderators."""
+        return _user(await moderation.find(user_id), media_base_url)
+
     return router
 
 

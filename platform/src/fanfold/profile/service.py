@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sqlmodel.ext.asyncio.session import AsyncSession
 
     from fanfold.kit.db import Database
+    from fanfold.kit.moderation import Desk
     from fanfold.profile.directory import Directory
     from fanfold.profile.passwords import Hasher
     from fanfold.profile.pictures import Pictures
@@ -67,6 +68,7 @@ class Parts:
     tokens: AccessTokens
     revocations: Revocations
     pictures: Pictures
+    desk: Desk
 
 
 class Accounts:
@@ -185,6 +187,7 @@ class Accounts:
             await self._parts.revocations.announce(
                 [item.id for item in await repository.get_sessions(session, user_id)]
             )
+            await self._parts.desk.forget_reporter(session, user_id)
             await repository.delete_user(session, user_id)
             await self._parts.directory.bury(user_id)
 
@@ -260,7 +263,7 @@ class Sessions:
         new = old.next()
         async with self._database.transaction() as session:
             if await repository.rotate_session(session, old=old, new=new, now=now, expires_at=now + self._life):
-                return self._issue(new, now)
+                return self._issue(new, now, await repository.role_of(session, old.user_id))
             known = await repository.get_session(session, old.user_id, old.session_id)
             reused = known is not None and known.revoked_at is None and known.expires_at > now
             if reused and known is not None and old.belongs_to(known.family_hash):
@@ -334,12 +337,12 @@ class Sessions:
                 expires_at=now + self._life,
             )
         )
-        return self._issue(token, now)
+        return self._issue(token, now, await repository.role_of(session, user_id))
 
-    def _issue(self, token: RefreshToken, now: datetime) -> Issued:
+    def _issue(self, token: RefreshToken, now: datetime, role: str) -> Issued:
         tokens = self._parts.tokens
         return Issued(
-            access_token=tokens.sign(token.user_id, token.session_id, int(now.timestamp())),
+            access_token=tokens.sign(token.user_id, token.session_id, int(now.timestamp()), role),
             expires_in=tokens.lifetime,
             refresh_token=str(token),
             user_id=token.user_id,

@@ -50,9 +50,11 @@ class AccessTokens:
         self.key_id = _published_id(secrets, public) or thumbprint(public)
         self.lifetime = lifetime
 
-    def sign(self, user_id: UUID, session_id: UUID, now: int) -> str:
-        """A token of this user and session, issued at ``now`` (Unix seconds)."""
+    def sign(self, user_id: UUID, session_id: UUID, now: int, role: str = "") -> str:
+        """A token of this user and session, issued at ``now`` (Unix seconds); ``role`` only for who has one."""
         claims = {"iss": ISSUER, "sub": str(user_id), "sid": str(session_id), "iat": now, "exp": now + self.lifetime}
+        if role:
+            claims["role"] = role
         return jwt.encode(claims, self._key, algorithm="EdDSA", headers={"kid": self.key_id})
 
 
