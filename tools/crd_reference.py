@@ -15,7 +15,7 @@ from tools.progress import ROOT, fail, say
 SOURCES: Final = ROOT / "crds"
 TARGET: Final = ROOT / "docs" / "reference" / "crds.md"
 EXAMPLE: Final = ROOT / "examples" / "platform-full.yaml"
-ORDER: Final = ("Platform", "PlatformService", "HashRing")
+ORDER: Final = ("Platform", "PlatformService", "HashRing", "LoadTest")
 HEAD: Final = """\
 # Custom resources
 

@@ -91,7 +91,7 @@ def test_the_operator_is_shut_in(render: Render) -> None:
 
 def test_the_definitions_are_kept_at_uninstall_and_can_be_left_out(render: Render) -> None:
     definitions = of_kind(render(), "CustomResourceDefinition")
-    assert len(definitions) == 3
+    assert len(definitions) == 4
     assert all(one["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep" for one in definitions)
     assert of_kind(render('crds={"install":false}'), "CustomResourceDefinition") == []
 

@@ -22,15 +22,19 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/* What the operator may do in the namespaces it serves; each rule says why. */}}
 {{- define "fanfold.rules" -}}
-# Its own resources: it writes services and rings, and the status of all three.
+# Its own resources: it writes services and rings, and the status of all.
 - apiGroups: [fanfold.dev]
   resources: [platforms]
   verbs: [get, list, watch]
 - apiGroups: [fanfold.dev]
   resources: [platformservices, hashrings]
   verbs: [get, list, watch, create, patch, delete]
+# Load tests: of an upgrade's gate it makes them, finished ones it deletes when their time has come.
 - apiGroups: [fanfold.dev]
-  resources: [platforms/status, platformservices/status, hashrings/status]
+  resources: [loadtests]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [fanfold.dev]
+  resources: [platforms/status, platformservices/status, hashrings/status, loadtests/status]
   verbs: [patch]
 # Workers are scaled by the operator itself where KEDA is not there.
 - apiGroups: [fanfold.dev]
@@ -39,7 +43,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 # Owner references that block deletion of the owner need this where the admission plugin
 # OwnerReferencesPermissionEnforcement is on.
 - apiGroups: [fanfold.dev]
-  resources: [platforms/finalizers, platformservices/finalizers, hashrings/finalizers]
+  resources: [platforms/finalizers, platformservices/finalizers, hashrings/finalizers, loadtests/finalizers]
   verbs: [update]
 # What a platform is made of. list and watch repair what is changed or deleted by hand.
 - apiGroups: [""]
@@ -83,6 +87,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [""]
   resources: [persistentvolumeclaims, pods]
   verbs: [get]
+# Pods of a load test, by its label: where they are reached, why they do not start, what they said at their end.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list]
 # What happened, for kubectl describe.
 - apiGroups: [events.k8s.io]
   resources: [events]

@@ -28,6 +28,7 @@ log = structlog.stdlib.get_logger(__name__)
 PLATFORM_MANAGER: Final = "fanfold-platform"
 SERVICE_MANAGER: Final = "fanfold-service"
 RING_MANAGER: Final = "fanfold-ring"
+LOAD_TEST_MANAGER: Final = "fanfold-loadtest"
 STATUS_MANAGER: Final = "fanfold-status"
 CREDENTIALS_MANAGER: Final = "fanfold-credentials"
 EVENTS_MANAGER: Final = "fanfold-events"

@@ -46,6 +46,7 @@ _TOLD: Final = frozenset({
     "UpToDate",
     "Exposed",
     "AutoscalingActive",
+    "Passed",
 })  # fmt: skip
 _ORDINARY: Final = frozenset({
     "Waiting",
@@ -61,6 +62,7 @@ _ORDINARY: Final = frozenset({
     "FixedSize",
     "Stopped",
     "DryRun",
+    "NotFinished",
 })  # fmt: skip
 """Reasons of something that is on its way, or as it was asked to be: no Event, or a first start would tell dozens."""
 

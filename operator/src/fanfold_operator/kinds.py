@@ -54,7 +54,8 @@ class Kind:
 PLATFORM: Final = Kind(GROUP, VERSION, "Platform", "platforms")
 PLATFORM_SERVICE: Final = Kind(GROUP, VERSION, "PlatformService", "platformservices")
 HASH_RING: Final = Kind(GROUP, VERSION, "HashRing", "hashrings")
-CUSTOM: Final = (PLATFORM, PLATFORM_SERVICE, HASH_RING)
+LOAD_TEST: Final = Kind(GROUP, VERSION, "LoadTest", "loadtests")
+CUSTOM: Final = (PLATFORM, PLATFORM_SERVICE, HASH_RING, LOAD_TEST)
 
 CONFIG_MAP: Final = Kind("", "v1", "ConfigMap", "configmaps")
 SERVICE: Final = Kind("", "v1", "Service", "services")

@@ -23,8 +23,10 @@ from fanfold_operator.fencing import Fence
 from fanfold_operator.handlers import watching
 from fanfold_operator.handlers.observer import Observer
 from fanfold_operator.leadership import ApiLeases, Elector
+from fanfold_operator.load_runs import LoadRuns
 from fanfold_operator.planning.actions import Images
 from fanfold_operator.reconcile import Reconciler
+from fanfold_operator.reconcile_loadtest import LoadTests
 from fanfold_operator.ring.acks import AckTracker
 from fanfold_operator.ring.ports import AdminPorts
 from fanfold_operator.ring.releases import Releases
@@ -207,16 +209,20 @@ class Operator:
         errors = ErrorWatch(self.store, measure, enqueue)
         stack.push_async_callback(errors.close)
         stack.callback(metrics.forget_all)
+        runs = LoadRuns(measure, enqueue)
+        stack.push_async_callback(runs.close)
+        writer, recorder = Writer(api, self.store, self.observer.observe), Recorder(api)
         return Reconciler(
             api=api,
             store=self.store,
-            writer=Writer(api, self.store, self.observer.observe),
-            recorder=Recorder(api),
+            writer=writer,
+            recorder=recorder,
             acks=acks,
             releases=releases,
             discovery=Discovery(api),
             autoscaler=autoscaler,
             errors=errors,
+            load_tests=LoadTests(api, self.store, writer, recorder, runs, ports.cancel, self._options.images),
             images=self._options.images,
         )
 

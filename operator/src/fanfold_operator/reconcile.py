@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fanfold_operator.error_rate import ErrorWatch
     from fanfold_operator.events import Recorder
     from fanfold_operator.planning.upgrade import ErrorRate
+    from fanfold_operator.reconcile_loadtest import LoadTests
     from fanfold_operator.ring.acks import AckTracker
     from fanfold_operator.ring.releases import Releases
     from fanfold_operator.store import Store
@@ -58,6 +59,7 @@ class Reconciler:
         discovery: Discovery,
         autoscaler: Autoscaler,
         errors: ErrorWatch,
+        load_tests: LoadTests,
         images: Images,
     ) -> None:
         self._api = api
@@ -69,6 +71,7 @@ class Reconciler:
         self._discovery = discovery
         self._autoscaler = autoscaler
         self._errors = errors
+        self._load_tests = load_tests
         self._images = images
         self._credentials = Credentials(api, writer)
         self._ring_maps: dict[Key, Manifest] = {}
@@ -80,16 +83,21 @@ class Reconciler:
         if resource is None or "deletionTimestamp" in resource["metadata"]:
             self._forget(key)
             return None
-        reconcile = {kinds.PLATFORM.kind: self._platform, kinds.PLATFORM_SERVICE.kind: self._service}
+        reconcile = {
+            kinds.PLATFORM.kind: self._platform,
+            kinds.PLATFORM_SERVICE.kind: self._service,
+            kinds.HASH_RING.kind: self._ring,
+            kinds.LOAD_TEST.kind: self._load_tests.reconcile,
+        }
         try:
-            return await reconcile.get(key.kind, self._ring)(resource)
+            return await reconcile[key.kind](resource)
         except ApiError as error:
             if error.namespace_ends:
                 return None
             raise
 
     async def _platform(self, resource: Manifest) -> float | None:
-        view = View(resource, self._children(resource), _now(), paused=_is_paused(resource))
+        view = View(resource, self._store.children(resource), _now(), paused=_is_paused(resource))
         stages = platform.Stages(view, self._images)
         lost: tuple[str, ...] = ()
         if not view.paused:
@@ -100,7 +108,7 @@ class Reconciler:
         conflicts = await self._writer.bring_about(actions, PLATFORM_MANAGER)
         view = replace(
             view,
-            children=self._children(resource),
+            children=self._store.children(resource),
             conflicts=conflicts,
             node_address=await self._node_address(view),
         )
@@ -123,11 +131,11 @@ class Reconciler:
 
     async def _service(self, resource: Manifest) -> float | None:
         paused, apis = self._belongs_to_paused(resource), await self._discovery.apis()
-        view = View(resource, self._children(resource), _now(), paused=paused, apis=apis)
+        view = View(resource, self._store.children(resource), _now(), paused=paused, apis=apis)
         live = await self._optional(view)
         view = replace(view, children={**view.children, **live}, scaling=self._scaling(view))
         conflicts = await self._writer.bring_about(service.plan(view), SERVICE_MANAGER, live)
-        view = replace(view, children={**self._children(resource), **live}, conflicts=conflicts)
+        view = replace(view, children={**self._store.children(resource), **live}, conflicts=conflicts)
         status = service.status(view)
         await self._tell(resource, status)
         if note := scaled(resource.get("status", {}).get("autoscaling", {}), status["autoscaling"]):
@@ -188,12 +196,6 @@ class Reconciler:
         if await self._writer.status(resource, status):
             await self._recorder.record(resource, status["conditions"])  # type: ignore[arg-type]
 
-    def _children(self, resource: Manifest) -> dict[Key, Manifest]:
-        uid = resource["metadata"]["uid"]
-        owned = self._store.owned(key_of(resource))
-        # A child of a predecessor of the same name is not ours: garbage collection is about to remove it.
-        return {key_of(child): child for child in owned if child["metadata"]["ownerReferences"][0]["uid"] == uid}
-
     def _belongs_to_paused(self, resource: Manifest) -> bool:
         spec = parse(PlatformServiceSpec, resource)
         owner = self._store.get(Key(kinds.PLATFORM.kind, resource["metadata"]["namespace"], spec.platform))
@@ -240,6 +242,7 @@ class Reconciler:
         self._acks.forget(key)
         self._autoscaler.forget(key)
         self._errors.forget(key)
+        self._load_tests.forget(key)
         metrics.forget(key)
         self._releases.forget(key)
 

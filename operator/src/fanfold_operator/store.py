@@ -91,6 +91,15 @@ class Store:
         """What `owner` controls."""
         return [self._objects[key] for key in sorted(self._owned.get(owner, ()))]
 
+    def children(self, owner: Manifest) -> dict[Key, Manifest]:
+        """What this very object controls.
+
+        A child of a predecessor of the same name is not its own: garbage collection is about to remove it.
+        """
+        uid = owner["metadata"]["uid"]
+        owned = self.owned(key_of(owner))
+        return {key_of(child): child for child in owned if child["metadata"]["ownerReferences"][0]["uid"] == uid}
+
     def of_platform(self, kind: Kind, namespace: str, platform: str) -> list[Manifest]:
         """Objects of one kind that carry the platform's label, in order of their names."""
         return [self._objects[key] for key in sorted(self._labelled.get((kind.kind, namespace, platform), ()))]

@@ -65,6 +65,7 @@ PLURALS = {
     "Platform": ("apis/fanfold.dev/v1alpha1", "platforms"),
     "PlatformService": ("apis/fanfold.dev/v1alpha1", "platformservices"),
     "HashRing": ("apis/fanfold.dev/v1alpha1", "hashrings"),
+    "LoadTest": ("apis/fanfold.dev/v1alpha1", "loadtests"),
     "ScaledObject": ("apis/keda.sh/v1alpha1", "scaledobjects"),
     "HTTPRoute": ("apis/gateway.networking.k8s.io/v1", "httproutes"),
 }

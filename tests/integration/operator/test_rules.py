@@ -23,11 +23,13 @@ BASE: dict[str, dict[str, Any]] = {
     "Platform": {},
     "PlatformService": {"platform": "demo", "component": "feed", "version": "1", "image": "x"},
     "HashRing": {"platform": "demo"},
+    "LoadTest": {"platformRef": {"name": "demo"}, "scenario": {"name": "browse"}},
 }
 ELSEWHERE: dict[str, dict[str, Any]] = {
     "Platform": {"logLevel": "DEBUG"},
     "PlatformService": {"version": "2"},
     "HashRing": {"virtualNodes": 9},
+    "LoadTest": {"ttlSecondsAfterFinished": 9},
 }
 """A change of each kind that no rule is about."""
 REF = {"secretRef": {"name": "x"}}
@@ -124,6 +126,27 @@ CASES: dict[tuple[str, str, str], Case] = {
         {"type": "HTTPRoute", "parentRef": EDGE}, {"type": "LoadBalancer", "parentRef": EDGE}
     ),
     ("HashRing", "spec.platform", "platform is fixed"): Case("demo", "other", before="demo"),
+    ("LoadTest", "", "the name must have at most 52"): Case("x" * 52, "x" * 53),
+    ("LoadTest", "", "the name must begin with a letter"): Case("a-9", "9-a"),
+    ("LoadTest", "spec", "set exactly one of platformRef"): Case({}, {"url": "http://feed.test"}),
+    ("LoadTest", "spec", "report needs an objectStore"): Case(
+        {"report": {"prefix": "x"}},
+        {"platformRef": None, "url": "http://feed.test"},
+        before={"suspend": True, "report": {}},
+    ),
+    ("LoadTest", "spec", "a LoadTest runs once"): Case({"cancel": True}, {"seed": 2}, before={}),
+    ("LoadTest", "spec.scenario", "set exactly one of scenario.name"): Case(
+        {"name": "soak"}, {"configMapRef": {"name": "x", "key": "y"}}
+    ),
+    ("LoadTest", "spec.slos", "set exactly one of slos.inline"): Case({"inline": "x"}, {}),
+    ("LoadTest", "spec.resources", "a request must not"): Case(
+        {"requests": {"cpu": 1}, "limits": {"cpu": "1000m"}}, {"requests": {"cpu": 2}, "limits": {"cpu": 1}}
+    ),
+    ("LoadTest", "spec.report", "report.summaryOnly keeps"): Case(
+        {"summaryOnly": True}, {"summaryOnly": True, "objectStore": {**STORE, "bucket": "kept"}}
+    ),
+    ("LoadTest", "spec.suspend", "a LoadTest that was let go"): Case(False, True, before=False),
+    ("LoadTest", "spec.cancel", "what was cancelled stays"): Case(True, False, before=True),
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from fanfold.contracts.components import BY_NAME, COMPONENTS
-from fanfold.contracts.resources import HashRingSpec, PlatformServiceSpec, PlatformSpec, Record
+from fanfold.contracts.resources import HashRingSpec, LoadTestSpec, PlatformServiceSpec, PlatformSpec, Record
 from fanfold_operator.planning import components
 
 ROOT = Path(__file__).parents[3]
@@ -19,6 +19,7 @@ TYPES: dict[str, type[Record]] = {
     "Platform": PlatformSpec,
     "PlatformService": PlatformServiceSpec,
     "HashRing": HashRingSpec,
+    "LoadTest": LoadTestSpec,
 }
 
 
@@ -66,6 +67,13 @@ def test_the_defaults_of_an_empty_spec_are_those_of_the_type() -> None:
         assert components.replicas(component.name, type(scaling)()) == scaling.replicas
 
 
+def test_the_defaults_of_a_load_test_are_those_of_the_type() -> None:
+    schema = spec_schema(load(ROOT / "crds" / "loadtests.fanfold.dev.yaml"))
+    least = {"scenario": {"name": "browse"}, "platformRef": {"name": "demo"}}
+    told = msgspec.convert(defaulted(schema, least | {"report": {}}), LoadTestSpec)
+    assert told == msgspec.convert(least, LoadTestSpec)
+
+
 def test_every_component_can_be_sized_and_knows_its_secrets() -> None:
     schema = spec_schema(load(ROOT / "crds" / "platforms.fanfold.dev.yaml"))
     assert set(schema["properties"]["services"]["properties"]) == set(BY_NAME) - {"gateway"}
@@ -82,7 +90,7 @@ def test_every_rule_has_a_message_and_every_list_its_kind(path: Path) -> None:
         for rule in schema.get("x-kubernetes-validations", ()):
             assert rule["message"]
         if schema.get("type") == "array":
-            assert schema["x-kubernetes-list-type"] in {"map", "set"}
+            assert schema["x-kubernetes-list-type"] in {"map", "set", "atomic"}
         for value in schema.values():
             walk(value)
 

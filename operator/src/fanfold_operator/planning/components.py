@@ -30,6 +30,7 @@ SECRETS: Final[Mapping[str, tuple[str, ...]]] = {
     "image-worker": (*_DATA, *_OBJECTS),
     "notification-worker": _DATA,
     meta.MIGRATIONS: ("database_url", *_OBJECTS),
+    meta.LOAD_TEST: _OBJECTS,
 }
 """Files each component finds in its folder of secrets. Only the profile service can sign access tokens."""
 
@@ -42,7 +43,11 @@ RESOURCES: Final[Mapping[str, Resources]] = dict.fromkeys(BY_NAME, _SMALL) | {"i
 
 def resources(component: str, scaling: ServiceScaling) -> Resources:
     """The component's default size, with what the user names in its place."""
-    default, wanted = RESOURCES[component], scaling.resources or Resources()
+    return sized(RESOURCES[component], scaling.resources or Resources())
+
+
+def sized(default: Resources, wanted: Resources) -> Resources:
+    """A default size, with what the user names in its place."""
     requests, limits = default.requests | wanted.requests, default.limits | wanted.limits
     for name in requests.keys() & limits.keys():
         if quantity(requests[name]) > quantity(limits[name]):  # a default against what was named: it gives way

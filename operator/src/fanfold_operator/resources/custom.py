@@ -21,15 +21,16 @@ def _json(record: Record) -> dict[str, Any]:
     for name, encoded in zip(record.__struct_fields__, record.__struct_encode_fields__, strict=True):
         value = getattr(record, name)
         if value is not None:
-            fields[encoded] = _plain(value)
+            fields[encoded] = plain(value)
     return fields
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Records as plain JSON."""
     if isinstance(value, msgspec.Struct):
         return _json(value)  # type: ignore[arg-type]
     if isinstance(value, list):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     return value
 
 

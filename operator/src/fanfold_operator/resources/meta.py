@@ -14,6 +14,7 @@ MIGRATIONS: Final = "migrations"
 POSTGRESQL: Final = "postgresql"
 VALKEY: Final = "valkey"
 OBJECT_STORE: Final = "objectstore"
+LOAD_TEST: Final = "loadtest"
 
 
 def child_name(platform: str, component: str) -> str:

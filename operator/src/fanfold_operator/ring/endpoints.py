@@ -27,7 +27,12 @@ def host_of(address: str) -> str:
 
 def admin_ports(endpoints: Iterable[Endpoint]) -> list[str]:
     """``host:port`` of the admin ports of these pods, in order."""
-    return sorted(address(host_of(one.address), ADMIN_PORT) for one in endpoints)
+    return sorted(admin_port(host_of(one.address)) for one in endpoints)
+
+
+def admin_port(host: str) -> str:
+    """``host:port`` of one pod's admin port."""
+    return address(host, ADMIN_PORT)
 
 
 def by_service(slices: Iterable[Manifest]) -> dict[str, list[Endpoint]]:

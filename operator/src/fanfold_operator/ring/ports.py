@@ -1,4 +1,4 @@
-"""The admin ports of a platform's pods, over HTTP: what gateways use, and leave for pods to go."""
+"""The admin ports of a platform's pods, over HTTP: what gateways use, leave for pods to go, an end for load."""
 
 from __future__ import annotations
 
@@ -29,6 +29,14 @@ class AdminPorts:
         """Tell a pod that no gateway sends to it any more; whether it heard."""
         try:
             async with self._session.post(f"http://{pod}/release") as response:
+                return response.status == HTTPStatus.NO_CONTENT
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return False
+
+    async def cancel(self, pod: str) -> bool:
+        """Tell a load test's master to end early; whether it heard."""
+        try:
+            async with self._session.post(f"http://{pod}/cancel") as response:
                 return response.status == HTTPStatus.NO_CONTENT
         except (aiohttp.ClientError, TimeoutError, OSError):
             return False

@@ -16,6 +16,10 @@ API_VERSION: Final = f"{GROUP}/{VERSION}"
 
 PLATFORM_LABEL: Final = "fanfold.dev/platform"
 SERVICE_LABEL: Final = "fanfold.dev/service"
+LOADTEST_LABEL: Final = "fanfold.dev/loadtest"
+"""On the pods of a run: the LoadTest's name. They are not the platform's own, and reach no more of it than clients."""
+REPORTS_LABEL: Final = "fanfold.dev/reports-to"
+"""On pods of a run that write into a Platform's own object store: that Platform's name."""
 PAUSED_ANNOTATION: Final = "fanfold.dev/paused"
 """``"true"`` on a Platform: the operator reports its state and changes nothing of it."""
 
@@ -301,6 +305,76 @@ class HashRingSpec(Record, frozen=True, kw_only=True):
     virtual_nodes: int = 160
     bounded_load: float = 1.25
     snapshot_refresh_seconds: int = 10
+
+
+class PlatformRef(Record, frozen=True, kw_only=True):
+    """A Platform of the same namespace."""
+
+    name: str
+
+
+class ConfigMapKeyRef(Record, frozen=True, kw_only=True):
+    """One key of a ConfigMap in the same namespace."""
+
+    name: str
+    key: str
+
+
+class Document(Record, frozen=True, kw_only=True):
+    """A scenario or objectives: exactly one of these; `name` is of a scenario that comes with the load generator."""
+
+    name: str | None = None
+    inline: str | None = None
+    config_map_ref: ConfigMapKeyRef | None = None
+
+
+class ReportSpec(Record, frozen=True, kw_only=True):
+    """Where a run's files go; without `object_store` to that of the Platform."""
+
+    object_store: ExternalObjectStore | None = None
+    prefix: str = "loadtests"
+    summary_only: bool = False
+
+
+class Toleration(Record, frozen=True, kw_only=True):
+    """As in a pod."""
+
+    key: str | None = None
+    operator: str | None = None
+    value: str | None = None
+    effect: str | None = None
+    toleration_seconds: int | None = None
+
+
+class LoadTestSpec(Record, frozen=True, kw_only=True):
+    """One run of a load scenario. Exactly one of `platform_ref` and `url` is set.
+
+    Attributes:
+        workers: Pods that send the load; with 1 the master does.
+        deadline_seconds: Longest time from its creation to its end.
+        suspend: It does not begin.
+        ttl_seconds_after_finished: It is deleted so long after its end; None: never.
+    """
+
+    scenario: Document
+    platform_ref: PlatformRef | None = None
+    url: str | None = None
+    profile: Literal["small", "medium", "large"] = "small"
+    rate_factor: float = 1
+    time_factor: float = 1
+    seed: int = 1
+    slos: Document | None = None
+    workers: int = 1
+    image: str | None = None
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    resources: Resources = Resources()
+    node_selector: dict[str, str] = {}
+    tolerations: list[Toleration] = []
+    report: ReportSpec = ReportSpec()
+    deadline_seconds: int = 14_400
+    suspend: bool = False
+    cancel: bool = False
+    ttl_seconds_after_finished: int | None = None
 
 
 def parse(kind: type[Spec], resource: dict[str, Any]) -> Spec:

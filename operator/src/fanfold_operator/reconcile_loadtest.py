@@ -1,0 +1,120 @@
+"""One reconcile of a LoadTest. The decisions are in `planning.loadtest`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from fanfold.contracts.resources import LOADTEST_LABEL
+from fanfold_operator import kinds
+from fanfold_operator.api import ApiError
+from fanfold_operator.apply import LOAD_TEST_MANAGER
+from fanfold_operator.kinds import Key, Manifest, key_of
+from fanfold_operator.planning import loadtest
+from fanfold_operator.planning.outcome import runs
+from fanfold_operator.resources.loadtest import references
+from fanfold_operator.ring.endpoints import admin_port
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from fanfold_operator.api import Api
+    from fanfold_operator.apply import Writer
+    from fanfold_operator.events import Recorder
+    from fanfold_operator.load_runs import LoadRuns
+    from fanfold_operator.planning.actions import Images
+    from fanfold_operator.planning.outcome import Live
+    from fanfold_operator.store import Store
+
+LOOK_SECONDS: Final = 2.0
+"""What it waits for is not watched: pods, ConfigMaps of the user's, a Platform that becomes Ready."""
+
+
+class LoadTests:
+    """Reconciles LoadTests. `cancel` tells the admin port of a master to end early."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - the composition root hands over what it made
+        self,
+        api: Api,
+        store: Store,
+        writer: Writer,
+        recorder: Recorder,
+        followed: LoadRuns,
+        cancel: Callable[[str], Awaitable[bool]],
+        images: Images,
+    ) -> None:
+        self._api = api
+        self._store = store
+        self._writer = writer
+        self._recorder = recorder
+        self._followed = followed
+        self._cancel = cancel
+        self._images = images
+
+    async def reconcile(self, resource: Manifest) -> float | None:
+        """Bring it on, and tell how far it is."""
+        run = loadtest.Run(
+            resource, self._store.children(resource), _now(), self._images, platform=self._platform(resource)
+        )
+        if run.waits_for_documents:
+            run = replace(run, documents=await self._documents(run))
+        elif run.job is not None and not loadtest.ended(resource):
+            run = replace(run, pods=await self._pods(run))
+        run = replace(run, live=await self._live(run))
+        await self._writer.bring_about(loadtest.plan(run), LOAD_TEST_MANAGER)
+        # Of the same picture as the plan: a Job that has ended since is newer than what is known of its pod.
+        status = loadtest.status(run)
+        if await self._writer.status(resource, status):
+            await self._recorder.record(resource, status["conditions"])
+        return await self._next(replace(run, resource={**resource, "status": status}))
+
+    def forget(self, key: Key) -> None:
+        """It is gone."""
+        self._followed.forget(key)
+
+    async def _next(self, run: loadtest.Run) -> float | None:
+        """Seconds until it is to be looked at again; deletes it when its time has come."""
+        if not loadtest.ended(run.resource):
+            return None if run.spec.suspend and run.job is None else LOOK_SECONDS
+        left = loadtest.expires_in(run)
+        if left is not None and left <= 0:
+            await self._writer.delete(run.resource)
+            return None
+        return left
+
+    async def _live(self, run: loadtest.Run) -> Live | None:
+        key, address = key_of(run.resource), (run.master or {}).get("status", {}).get("podIP")
+        if not address or not runs(run.master) or loadtest.ended(run.resource):
+            self._followed.forget(key)
+            return None
+        if run.spec.cancel:
+            await self._cancel(admin_port(address))
+        return self._followed.follow(key, admin_port(address))
+
+    def _platform(self, resource: Manifest) -> Manifest | None:
+        name = resource["spec"].get("platformRef", {}).get("name")
+        return self._store.get(Key(kinds.PLATFORM.kind, resource["metadata"]["namespace"], name)) if name else None
+
+    async def _pods(self, run: loadtest.Run) -> list[Manifest]:
+        """Those of its Jobs; they are not watched."""
+        answer = await self._api.list(kinds.POD, run.namespace, f"{LOADTEST_LABEL}={run.name}")
+        found: list[Manifest] = answer["items"]
+        return found
+
+    async def _documents(self, run: loadtest.Run) -> dict[str, frozenset[str] | None]:
+        """Keys of the ConfigMaps it refers to."""
+        found: dict[str, frozenset[str] | None] = {}
+        for _, reference in references(run.spec):
+            try:
+                config = await self._api.get(Key(kinds.CONFIG_MAP.kind, run.namespace, reference.name))
+                found[reference.name] = frozenset(config.get("data") or {})
+            except ApiError as error:
+                if not error.missing:
+                    raise
+                found[reference.name] = None
+        return found
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
