@@ -268,7 +268,12 @@ def test_cancelled_before_it_ran_or_without_an_answer_its_jobs_go(make: Make) ->
 
 @pytest.mark.parametrize("phase", [Phase.FINISHED, Phase.CANCELLED, Phase.FAILED])
 def test_an_end_is_the_end_and_time_to_live_counts_from_it(make: Make, phase: Phase) -> None:
-    before = {"phase": phase.value, "verdict": "passed", "finishTime": "2026-01-02T03:04:05Z", "conditions": []}
+    before: Manifest = {
+        "phase": phase.value,
+        "verdict": "passed",
+        "finishTime": "2026-01-02T03:04:05Z",
+        "conditions": [],
+    }
     for children in ([], [OVER]):
         run = make({"ttlSecondsAfterFinished": 60}, children, before)
         assert status(run) == before | {"observedGeneration": 1}
