@@ -9,10 +9,12 @@ from fanfold.activity.events import GROUP, TOPICS, ActivityEvents
 from fanfold.activity.liked import Liked
 from fanfold.activity.models import SCHEMA
 from fanfold.activity.parents import Posts
+from fanfold.activity.repository import EXPORTED
 from fanfold.activity.routes import comments_router, internal_router, likes_router
 from fanfold.activity.service import ActivityService
 from fanfold.activity.settings import ActivitySettings
 from fanfold.kit.audience import Audience
+from fanfold.kit.export import export_router
 from fanfold.kit.idempotency import Idempotency
 from fanfold.kit.pagination import CursorCodec
 from fanfold.kit.streams import Consumer, of_events
@@ -46,4 +48,5 @@ async def build(runtime: Runtime[ActivitySettings]) -> ASGIApp:
     app.include_router(likes_router(service, users, CursorCodec(key, "likes")))
     app.include_router(comments_router(service, users, CursorCodec(key, "comments")))
     app.include_router(internal_router(counts, liked))
+    app.include_router(export_router("activity", database, EXPORTED))
     return app

@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 
 from fanfold.activity.models import COMMENT, LIKE, POST, Activity, Comment
+from fanfold.kit.export import part
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 NEWEST: Final = UUID(int=(1 << 128) - 1)
 """Above every id."""
+
+
+EXPORTED: Final = {"likes": part(Activity, "user_id", kind=LIKE), "comments": part(Comment, "user_id")}
+"""What an archive of an account has of this room."""
 
 
 async def add_like(session: AsyncSession, like: Activity) -> bool:

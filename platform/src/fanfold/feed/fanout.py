@@ -80,7 +80,7 @@ class Fanout:
             case events.Blocked():
                 await self._repository.invalidate(event.blocker_id.bytes + event.blocked_id.bytes)
             case events.AccountDeleted():
-                await self._repository.invalidate(event.user_id.bytes)
+                await self._repository.forget(event.user_id)
             case _:
                 return
 

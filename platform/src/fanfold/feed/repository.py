@@ -133,6 +133,10 @@ class FeedRepository:
         """Delete feeds, and call off their rebuilds: the next read starts from the follow list as it then is."""
         await self._valkey.all([("UNLINK", *feeds) for feeds in _by_bucket(user_ids)])
 
+    async def forget(self, user_id: UUID) -> None:
+        """Delete everything of a feed that nobody will read again."""
+        await self._valkey.execute("UNLINK", keys.feed(user_id), keys.celebrities(user_id))
+
     async def announce(self, user_ids: bytes, payload: bytes) -> None:
         """Publish ``payload`` to the users' channels, for those who listen."""
         channels = [keys.notifications(UUID(bytes=user_id)) for user_id in split_ids(user_ids)]

@@ -8,11 +8,13 @@ from fanfold.follow.blocks import Blocks
 from fanfold.follow.celebrities import Celebrities, FollowerTotals
 from fanfold.follow.events import AccountEvents
 from fanfold.follow.models import SCHEMA
+from fanfold.follow.repository import EXPORTED
 from fanfold.follow.requests import Requests
 from fanfold.follow.routes import blocks_router, follows_router, internal_router, lists_router, requests_router
 from fanfold.follow.service import Follows, Graph, Lists
 from fanfold.follow.settings import FollowSettings
 from fanfold.kit.audience import Audience
+from fanfold.kit.export import export_router
 from fanfold.kit.streams import Consumer, of_events
 from fanfold.kit.users import Users
 from fanfold.kit.web import create_app
@@ -60,6 +62,7 @@ async def build(runtime: Runtime[FollowSettings]) -> ASGIApp:
         blocks_router(blocks, lists),
         lists_router(lists),
         internal_router(graph, blocks),
+        export_router("follow", database, EXPORTED),
     ):
         app.include_router(router)
     return app

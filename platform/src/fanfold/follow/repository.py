@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from sqlalchemy import and_, delete, func, literal, or_, tuple_
@@ -12,11 +12,20 @@ from sqlmodel import col, select
 
 from fanfold.contracts.ids import new_id
 from fanfold.follow.models import Block, Celebrity, Follow, FollowRequest
+from fanfold.kit.export import part
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from sqlmodel.ext.asyncio.session import AsyncSession
+
+EXPORTED: Final = {
+    "following": part(Follow, "follower_id"),
+    "followers": part(Follow, "followee_id"),
+    "follow-requests": part(FollowRequest, "follower_id"),
+    "blocks": part(Block, "blocker_id"),
+}
+"""What an archive of an account has of this room."""
 
 _NOTHING = literal(b"", BYTEA)
 _PAIR_LOCK = 0x0FFC

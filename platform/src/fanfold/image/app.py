@@ -8,11 +8,13 @@ from fastapi import Request, Response
 
 from fanfold.image.media import media_router
 from fanfold.image.models import SCHEMA
+from fanfold.image.repository import EXPORTED
 from fanfold.image.routes import image_router, internal_router, uploads_router
 from fanfold.image.service import ImageService
 from fanfold.image.settings import ImageSettings
 from fanfold.image.wiring import open_stores
 from fanfold.kit.errors import PROBLEM_MEDIA_TYPE, Unavailable
+from fanfold.kit.export import export_router
 from fanfold.kit.idempotency import Idempotency
 from fanfold.kit.logging import get_logger, request_id
 from fanfold.kit.objects import ObjectStoreError
@@ -40,6 +42,7 @@ async def build(runtime: Runtime[ImageSettings]) -> ASGIApp:
     app.include_router(uploads_router(service))
     app.include_router(media_router(store, service))
     app.include_router(internal_router(service))
+    app.include_router(export_router("image", runtime.database, EXPORTED))
     return app
 
 

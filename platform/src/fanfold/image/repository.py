@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import delete, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, exists, select
 
 from fanfold.image.models import FAILED, PENDING, READY, Image, ImageUse, Upload
+from fanfold.kit.export import part
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from uuid import UUID
 
     from sqlmodel.ext.asyncio.session import AsyncSession
+
+
+EXPORTED: Final = {"images": part(Image, "owner_id")}
+"""What an archive of an account has of this room."""
 
 
 async def get(session: AsyncSession, image_id: UUID) -> Image | None:

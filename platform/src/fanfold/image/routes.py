@@ -8,12 +8,12 @@ from uuid import UUID
 
 from fastapi import APIRouter, Request
 
-from fanfold.contracts import internal
+from fanfold.contracts import exports, internal
 from fanfold.image.receiving import FIELD, receive, spooled
 from fanfold.image.schemas import ImageView, UploadTicket
 from fanfold.kit.errors import Unavailable
 from fanfold.kit.idempotency import IdempotentRoute, ReservedId
-from fanfold.kit.web import CurrentUser, check_batch, internal_route
+from fanfold.kit.web import CurrentUser, check_batch, internal_route, read_id
 
 if TYPE_CHECKING:
     from fanfold.image.service import ImageService
@@ -94,5 +94,10 @@ def internal_router(service: ImageService) -> APIRouter:
         return internal.Blobs(await service.claim(asked.owner_id, asked.image_ids, asked.used_by))
 
     internal_route(router, internal.IMAGES, batch)
+
+    async def photo(asked: exports.PieceQuery) -> exports.Piece:
+        return await service.piece(read_id(asked.user_id), read_id(asked.image_id), asked.offset)
+
     internal_route(router, internal.CLAIM_IMAGES, claim)
+    internal_route(router, exports.PHOTO, photo)
     return router

@@ -12,6 +12,7 @@ import msgspec
 from fanfold.contracts.api import Variants
 from fanfold.contracts.blobs import ImageBlob
 from fanfold.contracts.events import ImageStored
+from fanfold.contracts.exports import PIECE, Piece
 from fanfold.contracts.ids import new_id
 from fanfold.image import repository
 from fanfold.image.metrics import UPLOADS
@@ -208,6 +209,20 @@ class ImageService:
                 _check_claim(image_id, images.get(image_id), owner)
             await repository.record_uses(session, list(images), UUID(bytes=used_by) if used_by else owner)
         return {image.id.bytes: _packed(image) for image in images.values()}
+
+    async def piece(self, owner_id: UUID, image_id: UUID, offset: int) -> Piece:
+        """Some bytes of the original of an owner's picture; without a size if it is not there any more."""
+        async with self._database.reading() as session:
+            image = await repository.get(session, image_id)
+        if image is None or image.owner_id != owner_id:
+            return Piece("", 0, b"")
+        length = min(PIECE, image.original_size - offset)
+        try:
+            reader = await self._store.open(image.original_key, offset, length)
+        except ObjectMissingError:
+            return Piece("", 0, b"")
+        data = b"".join([chunk async for chunk in reader])
+        return Piece(f"{image.id}.{image.format}", image.original_size, data)
 
     def view(self, image: Image) -> ImageView:
         """A picture as clients see it."""

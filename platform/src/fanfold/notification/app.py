@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fanfold.kit.audience import Audience
+from fanfold.kit.export import export_router
 from fanfold.kit.fanin import FanIn
 from fanfold.kit.pagination import CursorCodec
 from fanfold.kit.users import Users
 from fanfold.kit.web import create_app
 from fanfold.notification.push import Pushes
+from fanfold.notification.repository import EXPORTED
 from fanfold.notification.routes import notifications_router
 from fanfold.notification.service import Inbox
 from fanfold.notification.settings import NotificationSettings
@@ -33,4 +35,5 @@ async def build(runtime: Runtime[NotificationSettings]) -> ASGIApp:
     inbox = Inbox(runtime.database, users, audience, cursors, fan_in)
     app = create_app("Fanfold notification", settings.version)
     app.include_router(notifications_router(inbox, Pushes(runtime.valkey, settings), settings))
+    app.include_router(export_router("notification", runtime.database, EXPORTED))
     return app

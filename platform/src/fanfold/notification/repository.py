@@ -9,6 +9,7 @@ from sqlalchemy import Table, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from fanfold.contracts.ids import new_id
+from fanfold.kit.export import Part, part
 from fanfold.notification.models import Muted, Notification, ReadMarker
 
 if TYPE_CHECKING:
@@ -27,6 +28,14 @@ _LOCK_CLASS: Final = 0x0FFB  # first key of the two-key advisory lock; the secon
 _notification: Table = Notification.metadata.tables["notification.notification"]
 _muted: Table = Muted.metadata.tables["notification.muted"]
 _marker: Table = ReadMarker.metadata.tables["notification.read_marker"]
+
+
+EXPORTED: Final = {
+    "notifications": part(_notification, "user_id"),
+    # A few rows, which one page holds: their key need not tell them apart.
+    "muted": Part(lambda user_id: select(_muted).where(_muted.c.user_id == user_id), _muted.c.user_id),
+}
+"""What an archive of an account has of this room."""
 
 
 class State(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fanfold.kit.audience import Audience
+from fanfold.kit.export import export_router
 from fanfold.kit.hydrate import Hydrator
 from fanfold.kit.idempotency import Idempotency
 from fanfold.kit.moderation import Desk
@@ -17,6 +18,7 @@ from fanfold.post.cache import PostCache
 from fanfold.post.events import GROUP, TOPICS, PostEvents
 from fanfold.post.models import SCHEMA, moderation_log, report
 from fanfold.post.moderation import PostModeration
+from fanfold.post.repository import EXPORTED
 from fanfold.post.routes import Answers, internal_router, lists_router, moderators_router, posts_router
 from fanfold.post.service import PostService
 from fanfold.post.settings import PostSettings
@@ -56,4 +58,5 @@ async def build(runtime: Runtime[PostSettings]) -> ASGIApp:
     app.include_router(moderators_router(service, answers))
     app.include_router(lists_router(timelines, answers, CursorCodec(key, "timeline"), CursorCodec(key, "tag")))
     app.include_router(internal_router(service, timelines))
+    app.include_router(export_router("post", runtime.database, EXPORTED))
     return app

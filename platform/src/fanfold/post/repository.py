@@ -8,11 +8,13 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Uuid, bindparam, delete, text, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ARRAY, Table, Uuid, bindparam, delete, func, text, update
+from sqlalchemy import select as sa_select
+from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
 from sqlmodel import col, select
 
-from fanfold.post.models import Post, PostImage, PostTag
+from fanfold.kit.export import Part, part
+from fanfold.post.models import Post, PostImage, PostTag, report
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -29,6 +31,31 @@ _TIMELINES: Final = text(
     ") AS newest ORDER BY newest.id DESC LIMIT :limit"
 ).bindparams(bindparam("authors", type_=ARRAY(Uuid)), bindparam("before", type_=Uuid))
 """One probe of the index on (author, id descending) per author."""
+
+
+_post: Table = Post.metadata.tables["post.post"]
+_SHOWN: Final = (
+    select(
+        func.jsonb_agg(
+            aggregate_order_by(
+                func.jsonb_build_object("image_id", PostImage.image_id, "alt_text", PostImage.alt_text),
+                col(PostImage.position),
+            )
+        )
+    )
+    .where(col(PostImage.post_id) == _post.c.id)
+    .correlate(_post)
+    .scalar_subquery()
+    .label("images")
+)
+EXPORTED: Final = {
+    "posts": Part(
+        lambda user_id: sa_select(*_post.c, _SHOWN).where(_post.c.author_id == user_id),
+        _post.c.id,
+    ),
+    "reports-of-posts": part(report, "reporter_id"),
+}
+"""What an archive of an account has of this room."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,20 +7,23 @@ from typing import TYPE_CHECKING
 
 from fanfold.kit.audience import Audience
 from fanfold.kit.db import Database
+from fanfold.kit.export import export_router
 from fanfold.kit.moderation import Desk
 from fanfold.kit.moderation_routes import moderation_router
 from fanfold.kit.streams import Consumer, of_events
 from fanfold.kit.users import Users
 from fanfold.kit.valkey import Valkey
 from fanfold.kit.web import create_app
+from fanfold.profile.archive import Archives
 from fanfold.profile.directory import Directory
 from fanfold.profile.events import ImageEvents
 from fanfold.profile.models import SCHEMA, moderation_log, report
 from fanfold.profile.moderation import AccountModeration, Roles
 from fanfold.profile.passwords import Hasher
 from fanfold.profile.pictures import Pictures
+from fanfold.profile.repository import EXPORTED
 from fanfold.profile.revocations import Revocations
-from fanfold.profile.routes import accounts_router, moderators_router, sessions_router, users_router
+from fanfold.profile.routes import accounts_router, archive_router, moderators_router, sessions_router, users_router
 from fanfold.profile.service import Accounts, Parts, Sessions
 from fanfold.profile.settings import ProfileSettings
 from fanfold.profile.throttle import LoginThrottle
@@ -98,6 +101,8 @@ async def build(runtime: Runtime[ProfileSettings]) -> ASGIApp:
         users_router(accounts, audience, settings.media_base_url),
         sessions_router(sessions),
         moderation_router("user", "profile", desk, moderation, cursor_key),
+        archive_router(accounts, Archives(runtime.peers)),
+        export_router("profile", runtime.database, EXPORTED),
         moderators_router(moderation, settings.media_base_url),
     ):
         app.include_router(router)

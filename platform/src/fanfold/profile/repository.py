@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import delete, or_, update
 from sqlmodel import col, select
 
-from fanfold.profile.models import Credential, Session, User
+from fanfold.kit.export import part
+from fanfold.profile.models import Credential, Session, User, report
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
     from sqlmodel.ext.asyncio.session import AsyncSession
 
     from fanfold.profile.tokens import RefreshToken
+
+
+EXPORTED: Final = {
+    "user": part(User, "id"),
+    "sessions": part(Session, "user_id", without=("family_hash", "refresh_hash")),
+    "reports-of-users": part(report, "reporter_id"),
+}
+"""What an archive of an account has of this room."""
 
 
 async def add_user(session: AsyncSession, user: User, password_hash: str) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from starlette.responses import StreamingResponse
 
 from fanfold.contracts import internal
 from fanfold.contracts.api import Page
@@ -21,8 +21,14 @@ from fanfold.profile.service import revision
 if TYPE_CHECKING:
     from fanfold.kit.audience import Audience
     from fanfold.profile import models
+    from fanfold.profile.archive import Archives
     from fanfold.profile.moderation import AccountModeration
     from fanfold.profile.service import Accounts, Issued, Sessions
+
+
+_ARCHIVE: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "A ZIP file", "content": {"application/zip": {}}}
+}
 
 
 def client_address(request: Request) -> str:
@@ -100,21 +106,22 @@ def accounts_router(accounts: Accounts, media_base_url: str) -> APIRouter:
         """Show no picture."""
         await accounts.remove_picture(user_id)
 
-    @router.get("/v1/users/me/export")
-    async def export_me(user_id: CurrentUser, response: Response) -> schemas.Export:
-        """What the profile service holds about you, as a JSON file."""
-        user, sessions = await accounts.get(user_id), await accounts.sessions(user_id)
-        response.headers["content-disposition"] = 'attachment; filename="fanfold-export.json"'
-        response.headers["cache-control"] = "no-store"
-        return schemas.Export(
-            exported_at=datetime.now(UTC),
-            user=_user(user, media_base_url),
-            picture_id=user.picture_id,
-            sessions=[
-                schemas.SessionRecord.model_validate(item.model_dump(include=set(schemas.SessionRecord.model_fields)))
-                for item in sessions
-            ],
-        )
+    return router
+
+
+def archive_router(accounts: Accounts, archives: Archives) -> APIRouter:
+    """What a user may take along."""
+    router = APIRouter(tags=["profile"])
+
+    @router.get("/v1/users/me/export", response_class=Response, responses=_ARCHIVE)
+    async def export_me(user_id: CurrentUser) -> Response:
+        """Everything the platform holds about you, but what only proves who you are: JSON files and your photos.
+
+        The archive is made while you read it. If the connection ends early the file has no end, and unpacking fails.
+        """
+        await accounts.get(user_id)
+        headers = {"content-disposition": 'attachment; filename="fanfold.zip"', "cache-control": "no-store"}
+        return StreamingResponse(await archives.begin(user_id), headers=headers, media_type="application/zip")
 
     return router
 

@@ -153,22 +153,3 @@ class ActiveSession(Model):
     refreshed_at: datetime
     expires_at: datetime
     current: bool
-
-
-class SessionRecord(Model):
-    """A login, as its user may see it."""
-
-    id: UUID
-    created_at: datetime
-    refreshed_at: datetime
-    expires_at: datetime
-    revoked_at: datetime | None
-
-
-class Export(Model):
-    """Everything the profile service holds about a user, except what only proves who they are."""
-
-    exported_at: datetime
-    user: User
-    picture_id: UUID | None
-    sessions: list[SessionRecord]

@@ -160,11 +160,6 @@ class Accounts:
         async with self._changing(user_id) as (_, user):
             user.picture_id, user.picture_path = None, ""
 
-    async def sessions(self, user_id: UUID) -> Sequence[Session]:
-        """All sessions of the user that are still stored, oldest first."""
-        async with self._database.reading() as session:
-            return await repository.get_sessions(session, user_id)
-
     async def delete(self, user_id: UUID, password: str, address: str) -> None:
         """Delete the account; every service is told to remove what it holds.
 
