@@ -66,7 +66,7 @@ def _python_image(name: str, packages: tuple[str, ...], extra: str = "") -> Imag
 IMAGES: Final = (
     _python_image("fanfold", ("platform",), extra="services"),
     _python_image("fanfold-operator", ("platform", "operator")),
-    _python_image("fanfold-loadtest", ("loadtest",)),
+    _python_image("fanfold-loadtest", ("loadtest",), extra="photos"),
     Image("postgresql", "postgresql"),
     Image("valkey", "valkey"),
     Image("objectstore", "objectstore", bases={"BASE": "debian", "GO_BASE": "go"}),

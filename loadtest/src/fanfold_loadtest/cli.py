@@ -19,9 +19,10 @@ from fanfold_loadtest.client import Api, ApiError
 from fanfold_loadtest.comparison import compare as compare_runs
 from fanfold_loadtest.crowd import Crowd, read_crowd
 from fanfold_loadtest.documents import DocumentError
-from fanfold_loadtest.html import comparison_report, report
+from fanfold_loadtest.html import comparison_report, write_all
 from fanfold_loadtest.journey import Journey, JourneyError, Outcome, Step
 from fanfold_loadtest.photos import PhotosMissingError
+from fanfold_loadtest.pod import pod, worker
 from fanfold_loadtest.recording import Recorder
 from fanfold_loadtest.report import (
     live,
@@ -31,7 +32,7 @@ from fanfold_loadtest.report import (
     print_outcome,
     write_json,
 )
-from fanfold_loadtest.results import Document, ResultError, document, read, recorder_of, to_json, to_junit
+from fanfold_loadtest.results import ResultError, document, read, recorder_of
 from fanfold_loadtest.runner import Run, RunError, new_run_id, perform
 from fanfold_loadtest.scenario import Scenario, built_in, load, load_slos, scaled
 from fanfold_loadtest.seed_command import seed_graph
@@ -47,6 +48,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pret
 console = Console()
 errors = Console(stderr=True)
 app.command(name="seed")(seed_graph)
+for _of_pods in (pod, worker):
+    app.command(hidden=True)(_of_pods)
 
 RESULTS: Final = Path("loadtest-results")
 
@@ -236,14 +239,6 @@ def compare(
     raise typer.Exit(Verdict.FAILED if any(difference.low > 0 for difference in differences) else Verdict.PASSED)
 
 
-def write_all(folder: Path, content: Document) -> None:
-    """Write a run's files: for programs, for CI systems, for people."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "result.json").write_bytes(to_json(content))
-    (folder / "junit.xml").write_bytes(to_junit(content))
-    (folder / "report.html").write_text(report(content), encoding="utf-8")
-
-
 async def _perform(  # noqa: PLR0917 - what the command asks for
     scenario: Scenario, url: str, processes: int, seed: int, collector: RunCollector, crowd: Crowd | None
 ) -> Run:
@@ -251,7 +246,7 @@ async def _perform(  # noqa: PLR0917 - what the command asks for
 
         def show(progress: Sequence[Progress], at: float) -> None:
             display.update(live(progress, at, scenario.seconds))
-            collector.update(progress)
+            collector.update(progress, at / scenario.seconds)
 
         return await perform(scenario, url, processes=processes, seed=seed, tell=_tell, show=show, crowd=crowd)
 

@@ -10,11 +10,12 @@ from plotly.offline import get_plotlyjs
 
 from fanfold_loadtest.comparison import bins
 from fanfold_loadtest.recording import milliseconds
-from fanfold_loadtest.results import recorder_of
+from fanfold_loadtest.results import recorder_of, to_json, to_junit
 from fanfold_loadtest.schedule import begins
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from fanfold_loadtest.comparison import Difference
     from fanfold_loadtest.recording import Recorder
@@ -29,6 +30,14 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } tr { borde
 small, .note { color: #596273; } h2 { margin-top: 2.5rem; }
 """
 COLOURS: Final = ("#2b6cb0", "#b7791f", "#2f855a", "#9b2c6f", "#5a4fcf", "#c05621", "#0f766e")
+
+
+def write_all(folder: Path, content: Document) -> None:
+    """Write a run's files: for programs, for CI systems, for people."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "result.json").write_bytes(to_json(content))
+    (folder / "junit.xml").write_bytes(to_junit(content))
+    (folder / "report.html").write_text(report(content), encoding="utf-8")
 
 
 def report(content: Document) -> str:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
@@ -30,7 +30,7 @@ from fanfold_loadtest.recording import Share
 from fanfold_loadtest.schedule import events
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from fanfold_loadtest.crowd import Crowd
     from fanfold_loadtest.population import Degrees
@@ -44,6 +44,7 @@ WATCHERS: Final = 5
 MAX_LISTENING: Final = (UPLOADS - 2) // 2
 """Each process comments on posts of its own listeners: two at least, for nobody notifies themselves."""
 POLL_SECONDS: Final = 0.5
+ENDED_EARLY: Final = "the run was ended before the load began"
 
 
 class RunError(Exception):
@@ -73,6 +74,36 @@ class Run:
     degrees: Degrees | None = None
 
 
+class Generators(Protocol):
+    """The processes that send the load, wherever they are."""
+
+    async def ready(self, stop: asyncio.Event) -> None:
+        """Return when all of them can be told what to do, or when `stop` is set."""
+
+    async def apply(
+        self, parts: Sequence[Plan], show: Callable[[Sequence[Progress], float], None], stop: asyncio.Event
+    ) -> list[Share]:
+        """Have each do one plan; what each measured. `stop` ends the load early."""
+
+
+class Local:
+    """Locust processes beside this one."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    async def ready(self, stop: asyncio.Event) -> None:
+        """They are started when there is something to do."""
+
+    async def apply(
+        self, parts: Sequence[Plan], show: Callable[[Sequence[Progress], float], None], stop: asyncio.Event
+    ) -> list[Share]:
+        """Start them, and wait for their end."""
+        with TemporaryDirectory(prefix="fanfold-loadtest-") as folder:  # mode 0700: plans hold tokens
+            shares, _ = await apply_load(parts, self._url, Path(folder), show, stop)
+        return shares
+
+
 async def perform(  # noqa: PLR0913 - what the command asks for
     scenario: Scenario,
     url: str,
@@ -82,6 +113,8 @@ async def perform(  # noqa: PLR0913 - what the command asks for
     tell: Callable[[Step], None],
     show: Callable[[Sequence[Progress], float], None],
     crowd: Crowd | None = None,
+    generators: Generators | None = None,
+    stop: asyncio.Event | None = None,
 ) -> Run:
     """Prepare, load, and add up. SIGINT ends the load early; what was measured by then is kept.
 
@@ -93,29 +126,48 @@ async def perform(  # noqa: PLR0913 - what the command asks for
         tell: Called with each finished step of the preparation.
         show: Called while the load runs: progress of each process, seconds since the beginning.
         crowd: Seeded people to log in as, in place of making some.
+        generators: Of the load; by default processes beside this one.
+        stop: Set, it ends the run early, as SIGINT does while the load runs.
 
     Raises:
-        RunError: Locust failed.
+        RunError: Locust failed, or the run was ended before the load began.
         JourneyError: People and posts could not be made.
     """
+    stop, generators = stop or asyncio.Event(), generators or Local(url)
     async with Api(url) as api:
         journey = Journey(api, scenario.people, seed, tell, crowd)
-        await journey.populate()
+        await _unless(stop, journey.populate())
     if "notify" in scenario.mix and processes > MAX_LISTENING:
         raise RunError(f"at most {MAX_LISTENING} processes have authors to listen for; give fewer --processes")
+    await generators.ready(stop)
+    if stop.is_set():
+        raise RunError(ENDED_EARLY)
     begin_at = time.time() + SYNC_SECONDS + processes
     parts = [make_plan(journey, scenario, begin_at, (index, processes), seed) for index in range(processes)]
-    with TemporaryDirectory(prefix="fanfold-loadtest-") as folder:  # mode 0700: plans hold tokens
-        shares, interrupted = await apply_load(parts, url, Path(folder), show)
+    shares = await generators.apply(parts, show, stop)
     return Run(
         scenario,
         url,
         seed,
         datetime.fromtimestamp(begin_at, UTC),
         shares,
-        interrupted,
+        stop.is_set(),
         degrees=crowd.degrees if crowd else None,
     )
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[None, None, None]) -> None:
+    """Do it, or give it up as soon as `stop` is set."""
+    doing, asked = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({doing, asked}, return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            raise RunError(ENDED_EARLY)
+        await doing
+    finally:
+        for task in (doing, asked):
+            task.cancel()
+        await asyncio.gather(doing, asked, return_exceptions=True)
 
 
 def make_plan(journey: Journey, scenario: Scenario, begin_at: float, part: tuple[int, int], seed: int) -> Plan:
@@ -154,15 +206,21 @@ def _reader(person: Person) -> Reader:
 
 
 async def apply_load(
-    parts: Sequence[Plan], url: str, folder: Path, show: Callable[[Sequence[Progress], float], None]
+    parts: Sequence[Plan],
+    url: str,
+    folder: Path,
+    show: Callable[[Sequence[Progress], float], None],
+    stop: asyncio.Event | None = None,
 ) -> tuple[list[Share], bool]:
     """Run one Locust process a plan, until the load has ended or SIGINT; what each measured, and whether it was SIGINT.
+
+    `stop` does what SIGINT does, and is set by it.
 
     Raises:
         RunError: Locust failed.
     """
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
+    stop = stop or asyncio.Event()
     paths = [folder / f"plan-{plan.index}.json" for plan in parts]
     for plan, path in zip(parts, paths, strict=True):
         plans.put(path, plan)

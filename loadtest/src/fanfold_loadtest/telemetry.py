@@ -38,10 +38,12 @@ class RunCollector(Collector):
     def __init__(self, scenario: str) -> None:
         self._scenario = scenario
         self._progress: Sequence[Progress] = ()
+        self._over = 0.0
 
-    def update(self, progress: Sequence[Progress]) -> None:
-        """What is true from now on."""
+    def update(self, progress: Sequence[Progress], over: float = 0.0) -> None:
+        """What is true from now on. `over`: the part of the load that is over, 0 to 1."""
         self._progress = tuple(progress)
+        self._over = min(1.0, over)
 
     def collect(self) -> Iterator[Metric]:
         """All metric families."""
@@ -75,6 +77,11 @@ class RunCollector(Collector):
         yield begun
 
     def _gauges(self) -> Iterator[Metric]:
+        over = GaugeMetricFamily(
+            "fanfold_loadtest_progress_ratio", "Part of the load that is over; 0: not begun.", labels=["scenario"]
+        )
+        over.add_metric([self._scenario], self._over)
+        yield over
         labels = ["scenario", "process"]
         latency = GaugeMetricFamily(
             "fanfold_loadtest_latency_seconds",

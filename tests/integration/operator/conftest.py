@@ -27,7 +27,7 @@ import pytest
 import yaml
 
 from fanfold.contracts.components import COMPONENTS, MIGRATION_REFUSED
-from fanfold.contracts.resources import PLATFORM_LABEL, SERVICE_LABEL
+from fanfold.contracts.resources import LOADTEST_LABEL, PLATFORM_LABEL, SERVICE_LABEL
 from fanfold.contracts.snapshot import SNAPSHOT_KEY, decode
 from fanfold_operator.api import Api
 from fanfold_operator.autoscale import backlog
@@ -190,7 +190,8 @@ def namespace(kube: Kube) -> Iterator[str]:
 class Kubelet:
     """Plays the node: binds pods, reports them as ready, or a Job's as done, and removes them a second after deletion.
 
-    `hold` leaves pods of a component pending, `refuse` ends them with the exit code of migrations that refuse.
+    `hold` leaves pods of a component pending, `refuse` ends them with the exit code of migrations that refuse. Pods of
+    load tests run until `end`.
     """
 
     NODE = "test-node"
@@ -199,12 +200,17 @@ class Kubelet:
     def __init__(self, kube: Kube) -> None:
         self._kube = kube
         self._addresses = (f"10.{a}.{b}.{c}" for a in range(64, 128) for b in range(256) for c in range(1, 255))
-        self._held: set[tuple[str, str]] = set()
+        self._held: set[tuple[str, str | None]] = set()
         self._refusing: set[tuple[str, str]] = set()
+        self._ends: dict[tuple[str, str], tuple[int, str]] = {}
         self._stop = threading.Event()
         self._renewed = 0.0
 
-    def hold(self, namespace: str, component: str) -> None:
+    def end(self, namespace: str, load_test: str, code: int, words: str) -> None:
+        """End the pods of this load test, once they run, with this exit code and termination message."""
+        self._ends[namespace, load_test] = code, words
+
+    def hold(self, namespace: str, component: str | None) -> None:
         self._held.add((namespace, component))
 
     def release(self, namespace: str, component: str) -> None:
@@ -257,15 +263,25 @@ class Kubelet:
         ):
             target = {"apiVersion": "v1", "kind": "Node", "name": self.NODE}
             self._send("POST", path + "/binding", {"metadata": {"name": metadata["name"]}, "target": target})
-            if (metadata["namespace"], labels.get(SERVICE_LABEL)) in self._refusing:
+            if LOADTEST_LABEL in labels:
+                self._report(path, done=False, state={"running": {}})
+            elif (metadata["namespace"], labels.get(SERVICE_LABEL)) in self._refusing:
                 ended = {"name": "migrate", "state": {"terminated": {"exitCode": MIGRATION_REFUSED}}}
                 self._send("PATCH", path + "/status", {"status": {"phase": "Failed", "containerStatuses": [ended]}})
             else:
                 self._report(path, done="batch.kubernetes.io/job-name" in labels)
+        elif pod["status"]["phase"] == "Running" and (
+            end := self._ends.get((metadata["namespace"], labels.get(LOADTEST_LABEL)))
+        ):
+            ended = {"name": "loadtest", "state": {"terminated": {"exitCode": end[0], "message": end[1]}}}
+            phase = "Failed" if end[0] else "Succeeded"
+            self._send("PATCH", path + "/status", {"status": {"phase": phase, "containerStatuses": [ended]}})
 
-    def _report(self, path: str, *, done: bool) -> None:
+    def _report(self, path: str, *, done: bool, state: Manifest | None = None) -> None:
         ready = [{"type": "Ready", "status": "True"}]
         status: dict[str, Any] = {"phase": "Succeeded"} if done else {"phase": "Running", "conditions": ready}
+        if state:
+            status["containerStatuses"] = [{"name": "loadtest", "state": state}]
         address = next(self._addresses)
         hosts = {"hostIP": self.ADDRESS, "hostIPs": [{"ip": self.ADDRESS}]}
         self._send(
@@ -295,6 +311,7 @@ def kubelet(kubeconfig: Path, kube: Kube) -> Iterator[Kubelet]:
 class Running:
     """An operator in a thread of its own. Gateways acknowledge whatever snapshot is newest.
 
+    `figures` are what the masters of load tests tell of their run.
     `waiting` says how many messages wait for a group of workers, and how many seconds: nothing, unless set. Of a group
     for which it is None no pod answers. `answered` says how many requests each gateway answered, by status. `ahead` is
     an epoch that gateways use already. `namespace` is the only one it serves.
@@ -303,6 +320,7 @@ class Running:
     def __init__(self, namespace: str | None = None) -> None:
         self.waiting: dict[str, tuple[int, float] | None] = {}
         self.answered: dict[str, int] = {}
+        self.figures: list[Sample] = []
         self.ahead = -1
         options = Options(images=Images("registry.test/fanfold", "0.1.0"), namespace=namespace, admin_port=0)
         self.operator = Operator(options, self._ask, self._measure)
@@ -327,6 +345,7 @@ class Running:
 
     async def _measure(self, targets: Iterable[str], _: Collection[str]) -> list[Scrape]:
         samples = [Sample(REQUESTS, {"status": status}, count) for status, count in self.answered.items()]
+        samples += self.figures
         for component in COMPONENTS:
             if told := self.waiting.get(component.name, (0, 0.0)):
                 label = {"group": component.name}

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from fanfold_loadtest.cli import app, write_all
-from fanfold_loadtest.html import report
+from fanfold_loadtest.cli import app
+from fanfold_loadtest.html import report, write_all
 from fanfold_loadtest.recording import Age, Mark, Recorder, Share
 from fanfold_loadtest.results import Document, ResultError, document, read, recorder_of
 from fanfold_loadtest.runner import Run

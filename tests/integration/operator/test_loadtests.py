@@ -1,0 +1,173 @@
+"""A LoadTest's life against a real API server and Job controller; its pods are played, and say what they are told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from fanfold_operator.scrape import Sample
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400), pytest.mark.usefixtures("operator", "kubelet")]
+
+Manifest = dict[str, Any]
+Status = Callable[[], Manifest]
+SECONDS = 90
+URL = {"url": "http://feed.test", "report": {"summaryOnly": True}}
+WORDS = {
+    "verdict": "passed",
+    "objectives": [{"text": "p99 of feed at most 250 ms", "measured": "12.0 ms", "held": True}],
+    "per_second": 49.96,
+    "p99_ms": 12.04,
+}
+
+
+@pytest.fixture
+def run(kube: Any, namespace: str) -> Callable[..., None]:
+    """Apply the LoadTest `run`, by default of a gateway by its URL."""
+
+    def apply(**spec: Any) -> None:
+        wanted = {"scenario": {"name": "browse"}, **({} if "platformRef" in spec else URL), **spec}
+        body = {"apiVersion": "fanfold.dev/v1alpha1", "kind": "LoadTest", "metadata": {"name": "run"}, "spec": wanted}
+        kube.apply(body, namespace)
+
+    return apply
+
+
+@pytest.fixture
+def status(kube: Any, namespace: str) -> Status:
+    def read() -> Manifest:
+        found: Manifest = (kube.get("LoadTest", namespace, "run") or {}).get("status", {})
+        return found
+
+    return read
+
+
+@pytest.fixture
+def phase(status: Status, eventually: Any) -> Callable[[str], Manifest]:
+    """Wait for a phase; the status then."""
+
+    def wait(name: str) -> Manifest:
+        try:
+            eventually(lambda: status().get("phase") == name, SECONDS)
+        except AssertionError as error:
+            pytest.fail(f"not {name}: {status()}; {error}")
+        return status()
+
+    return wait
+
+
+def test_a_run_from_its_jobs_to_its_summary(
+    kube: Any, kubelet: Any, operator: Any, namespace: str, run: Any, phase: Any, status: Status, settle: Any,
+    nudge: Any, eventually: Any,
+) -> None:  # fmt: skip
+    run(workers=2, slos={"inline": "slos: []\n"})
+    told = phase("Seeding")
+    assert told["startTime"]
+    jobs = {one["metadata"]["name"]: one for one in kube.list("Job", namespace)}
+    assert set(jobs) == {"run-loadtest", "run-workers"}
+    assert jobs["run-workers"]["spec"]["completions"] == 2
+    assert kube.get("ConfigMap", namespace, "run-loadtest")["data"] == {"slos.yaml": "slos: []\n"}
+    assert kube.get("Service", namespace, "run-loadtest")["spec"]["clusterIP"] == "None"
+    pods = kube.list("Pod", namespace)
+    assert {one["spec"]["containers"][0]["args"][0] for one in pods} == {"pod", "worker"}
+    try:
+        for done in (100, 400):
+            operator.figures[:] = [
+                Sample("fanfold_loadtest_requests_total", {"outcome": "good"}, done),
+                Sample("fanfold_loadtest_latency_seconds", {"quantile": "0.99"}, 0.0313),
+                Sample("fanfold_loadtest_progress_ratio", {}, done / 1000),
+            ]
+            told = phase("Running")
+            eventually(lambda done=done: status()["progress"] == f"{done // 10}%", 30)
+        told = status()
+        assert told["p99"] == "31.3ms"
+        assert float(eventually(lambda: status().get("rps"), 30)) > 0
+    finally:
+        operator.figures.clear()
+    kubelet.end(namespace, "run", 0, json.dumps(WORDS))
+    told = phase("Finished")
+    assert (told["verdict"], told["rps"], told["p99"]) == ("passed", "50.0", "12.0ms")
+    assert told["report"] == {"configMap": "run-report"}
+    assert json.loads(kube.get("ConfigMap", namespace, "run-report")["data"]["summary.json"]) == WORDS
+    conditions = {one["type"]: one["status"] for one in told["conditions"]}
+    assert conditions == {"Finished": "True", "Passed": "True"}
+    eventually(lambda: [one for one in kube.list("Event", namespace) if one["reason"] == "ObjectivesHeld"], 20)
+    before = settle()
+    nudge("LoadTest", "run")
+    assert settle() == before, "one that is over costs no call"
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "ends", "verdict", "message"),
+    [
+        (1, {"verdict": "failed", "reasons": ["p99 of feed: 300 ms"]}, "Finished", "failed", "p99 of feed: 300 ms"),
+        (2, {"verdict": "void", "reasons": ["no request was sent"]}, "Finished", "void", "no request was sent"),
+        (3, {"verdict": "broken", "reasons": ["x.yaml:5: no"]}, "Failed", "broken", "x.yaml:5: no"),
+        (137, None, "Failed", "broken", "the load generator ended with 137"),
+    ],
+)
+def test_how_it_ends_is_told(
+    kubelet: Any, namespace: str, run: Any, phase: Any, kube: Any, eventually: Any,
+    code: int, words: Manifest | None, ends: str, verdict: str, message: str,
+) -> None:  # fmt: skip
+    kubelet.end(namespace, "run", code, json.dumps(words) if words else "")
+    run()
+    told = phase(ends)
+    assert told["verdict"] == verdict
+    assert message in told["message"]
+
+    def warned() -> bool:
+        events = [one for one in kube.list("Event", namespace) if one["involvedObject"]["kind"] == "LoadTest"]
+        return any(one["type"] == "Warning" and message in one["message"] for one in events)
+
+    eventually(warned, 20)
+
+
+def test_it_waits_for_platform_and_documents_and_says_for_which(
+    kube: Any, namespace: str, run: Any, status: Status, phase: Any, eventually: Any, ready: Any
+) -> None:
+    run(platformRef={"name": "demo"}, scenario={"configMapRef": {"name": "mine", "key": "scenario"}})
+    eventually(lambda: "ConfigMap mine does not exist" in status().get("message", ""))
+    kube.apply(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "mine"}, "data": {"other": ""}}, namespace
+    )
+    eventually(lambda: "has no key scenario (it has: other)" in status()["message"])
+    kube.patch("ConfigMap", namespace, "mine", {"data": {"scenario": "name: x"}})
+    eventually(lambda: "Platform demo does not exist" in status()["message"])
+    assert (status()["phase"], kube.list("Job", namespace)) == ("Pending", [])
+    ready()
+    phase("Seeding")
+    (master,) = (one for one in kube.list("Job", namespace) if one["metadata"]["name"] == "run-loadtest")
+    args = master["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert "--url=http://demo-gateway:8000" in args
+    assert "--s3-endpoint=http://demo-objectstore:9000" in args
+
+
+def test_cancelled_before_anybody_answers_it_ends_without_a_report(
+    kube: Any, kubelet: Any, namespace: str, run: Any, phase: Any, eventually: Any
+) -> None:
+    kubelet.hold(namespace, None)  # its pods have no component
+    run()
+    eventually(lambda: kube.list("Pod", namespace))
+    kube.patch("LoadTest", namespace, "run", {"spec": {"cancel": True}})
+    told = phase("Cancelled")
+    assert "report" not in told
+    assert "before its pod ran" in told["message"]
+    eventually(lambda: not kube.list("Job", namespace), SECONDS)
+
+
+def test_a_suspended_one_begins_when_it_is_let_go_and_one_whose_time_is_over_goes(
+    kube: Any, kubelet: Any, namespace: str, run: Any, phase: Any, eventually: Any
+) -> None:
+    run(suspend=True)
+    phase("Suspended")
+    assert kube.list("Job", namespace) == []
+    kubelet.end(namespace, "run", 0, json.dumps(WORDS))
+    kube.patch("LoadTest", namespace, "run", {"spec": {"suspend": False}})
+    phase("Finished")
+    kube.patch("LoadTest", namespace, "run", {"spec": {"ttlSecondsAfterFinished": 0}})
+    eventually(lambda: kube.get("LoadTest", namespace, "run") is None, SECONDS)
+    eventually(lambda: not kube.list("Job", namespace), SECONDS)
