@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
 import contextlib
 import json
 import math
@@ -20,24 +19,21 @@ import os
 import re
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import tempfile
 import time
 import tracemalloc
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
 import uvloop
-import yaml
+from common.control_plane import BINARY, Controllers, Kube, api_server
 
 from fanfold.contracts.components import COMPONENTS
-from fanfold.contracts.resources import PLATFORM_LABEL, SERVICE_LABEL
+from fanfold.contracts.resources import PLATFORM_LABEL
 from fanfold.contracts.snapshot import SNAPSHOT_KEY, decode
 from fanfold_operator import logs, operator
 from fanfold_operator.kinds import CONFIG_MAP, ENDPOINT_SLICE, Key
@@ -45,15 +41,10 @@ from fanfold_operator.planning.actions import Images
 from fanfold_operator.resources import meta
 from fanfold_operator.store import Store
 
-ROOT = Path(__file__).resolve().parents[1]
-BINARY = ROOT / ".build" / "bin" / "fanfold-cluster"
 PER_NAMESPACE = 13
-CONCURRENCY = 24
-PLAY_SECONDS = 1.5
 QUIET_SECONDS = 2
 RESYNC_SECONDS = 60
 PROFILE_SECONDS = 15
-Manifest = dict[str, Any]
 Phase = dict[str, float]
 
 
@@ -136,11 +127,12 @@ async def measure(options: argparse.Namespace) -> Figures:
     figures["made"] = {"platforms": platforms, "platform services": platforms * len(COMPONENTS)}
     with tempfile.TemporaryDirectory(prefix="operator-scale-") as folder, api_server(Path(folder)) as kubeconfig:
         async with Kube(kubeconfig) as kube:
-            await kube.prepare(platforms)
-            playing = asyncio.create_task(kube.play_forever())
+            await kube.define()
+            team = Team(kube, platforms)
+            playing = asyncio.create_task(Controllers(kube).play_forever())
             try:
                 with Process(kubeconfig, options, resync=3600) as process:
-                    figures["from nothing until all are Ready"] = await fill(kube, process, platforms, options.limit)
+                    figures["from nothing until all are Ready"] = await fill(team, process, options.limit)
                     figures["steady state"] = await steady(process, options.steady)
                     if options.profile:
                         process.write_profile()
@@ -157,13 +149,13 @@ async def measure(options: argparse.Namespace) -> Figures:
     return figures
 
 
-async def fill(kube: Kube, process: Process, platforms: int, limit: float) -> Phase:
+async def fill(team: Team, process: Process, limit: float) -> Phase:
     started = time.monotonic()
-    await kube.make_platforms(platforms)
+    await team.make()
     try:
-        await until(kube.all_ready, limit, "every platform Ready")
+        await until(team.all_ready, limit, "every platform Ready")
     except SystemExit:
-        print(f"after {limit:.0f} s {kube.ready} of {platforms} platforms are Ready; so far {process.spent()}")
+        print(f"after {limit:.0f} s {team.ready} platforms are Ready; so far {process.spent()}")
         raise
     seconds = time.monotonic() - started
     await process.quiet(limit)
@@ -218,6 +210,34 @@ async def until(check: Any, seconds: float, what: str) -> None:
         if time.monotonic() > deadline:
             raise SystemExit(f"not within {seconds:.0f} s: {what}")
         await asyncio.sleep(0.5)
+
+
+class Team:
+    """The Platforms: made, and counted when they are Ready."""
+
+    def __init__(self, kube: Kube, platforms: int) -> None:
+        self._kube = kube
+        self._platforms = platforms
+        self.ready = 0
+
+    async def make(self) -> None:
+        for number in range(math.ceil(self._platforms / PER_NAMESPACE)):
+            body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": f"team-{number}"}}
+            await self._kube.call("POST", "/api/v1/namespaces", body)
+        await asyncio.gather(*map(self._make, range(self._platforms)))
+
+    async def _make(self, number: int) -> None:
+        body = {
+            "apiVersion": "fanfold.dev/v1alpha1", "kind": "Platform", "metadata": {"name": f"p{number}"}, "spec": {},
+        }  # fmt: skip
+        path = f"/apis/fanfold.dev/v1alpha1/namespaces/team-{number // PER_NAMESPACE}/platforms"
+        await self._kube.call("POST", path, body)
+
+    async def all_ready(self) -> bool:
+        listing = await self._kube.call("GET", "/apis/fanfold.dev/v1alpha1/platforms")
+        conditions = [one for item in listing["items"] for one in item.get("status", {}).get("conditions", ())]
+        self.ready = sum(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+        return self.ready == self._platforms
 
 
 class Process:
@@ -304,177 +324,6 @@ class Process:
             if time.monotonic() > deadline:
                 raise SystemExit(f"the operator does not come to rest in {seconds:.0f} s")
 
-
-@contextlib.contextmanager
-def api_server(folder: Path) -> Iterator[Path]:
-    words = [str(BINARY), "control-plane", "run", "--state", str(folder / "state")]
-    with (folder / "control-plane.log").open("w") as errors:
-        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True)
-        try:
-            assert process.stdout
-            line = process.stdout.readline().strip()
-            if not line.startswith("READY kubeconfig="):
-                raise SystemExit(f"no control plane: {(folder / 'control-plane.log').read_text()[-2000:]}")
-            yield Path(line.partition("=")[2])
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
-@dataclass(frozen=True)
-class _Played:
-    """One kind whose controller is played: where it is listed, and the status it is to have (None: it has it)."""
-
-    path: str
-    status: Any
-
-
-class Kube:
-    """A client, and the controllers it plays."""
-
-    def __init__(self, kubeconfig: Path) -> None:
-        loaded = yaml.safe_load(kubeconfig.read_text())
-        cluster, user = loaded["clusters"][0]["cluster"], loaded["users"][0]["user"]
-        context = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
-        with tempfile.NamedTemporaryFile() as file:
-            for name in ("client-certificate-data", "client-key-data"):
-                file.write(base64.b64decode(user[name]))
-            file.flush()
-            context.load_cert_chain(file.name)
-        limits = httpx.Limits(max_connections=CONCURRENCY)
-        self._client = httpx.AsyncClient(
-            base_url=cluster["server"], verify=context, timeout=60, trust_env=False, limits=limits
-        )
-        self._turns = asyncio.Semaphore(CONCURRENCY)
-        self._sliced: set[str] = set()
-        self._platforms = 0
-        self.ready = 0
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._client.aclose()
-
-    async def call(self, method: str, path: str, body: Any = None, content: str = "application/json") -> Manifest:
-        async with self._turns:
-            answer = await self._client.request(method, path, json=body, headers={"Content-Type": content})
-        if answer.status_code == 409 and method == "POST":
-            return {}
-        if answer.status_code >= 300:
-            raise SystemExit(f"{method} {path}: {answer.text}")
-        document: Manifest = answer.json()
-        return document
-
-    async def prepare(self, platforms: int) -> None:
-        for file in sorted((ROOT / "crds").glob("*.yaml")):
-            definition = yaml.safe_load(file.read_text())
-            await self.call("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
-            path = f"/apis/fanfold.dev/v1alpha1/{definition['spec']['names']['plural']}"
-            deadline = time.monotonic() + 30
-            while (await self._client.get(path)).status_code != 200:
-                if time.monotonic() > deadline:
-                    raise SystemExit(f"{path} is not served")
-                await asyncio.sleep(0.1)
-        for number in range(math.ceil(platforms / PER_NAMESPACE)):
-            body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": f"team-{number}"}}
-            await self.call("POST", "/api/v1/namespaces", body)
-
-    async def make_platforms(self, platforms: int) -> None:
-        self._platforms = platforms
-
-        async def make(number: int) -> None:
-            body = {"apiVersion": "fanfold.dev/v1alpha1", "kind": "Platform", "metadata": {"name": f"p{number}"}}
-            namespace = f"team-{number // PER_NAMESPACE}"
-            await self.call(
-                "POST", f"/apis/fanfold.dev/v1alpha1/namespaces/{namespace}/platforms", {**body, "spec": {}}
-            )
-
-        await asyncio.gather(*map(make, range(platforms)))
-
-    async def all_ready(self) -> bool:
-        listing = await self.call("GET", "/apis/fanfold.dev/v1alpha1/platforms")
-        conditions = [one for item in listing["items"] for one in item.get("status", {}).get("conditions", ())]
-        self.ready = sum(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
-        if sys.stderr.isatty():
-            print(f"\r{self.ready} of {self._platforms} platforms are Ready ", end="", file=sys.stderr, flush=True)
-        return self.ready == self._platforms
-
-    async def play_forever(self) -> None:
-        while True:
-            began = time.monotonic()
-            for played in PLAYED:
-                listing = await self.call("GET", f"{played.path}?labelSelector={PLATFORM_LABEL}&resourceVersion=0")
-                await asyncio.gather(*(self._settle(played, item) for item in listing["items"]))
-            services = await self.call("GET", f"/api/v1/services?labelSelector={PLATFORM_LABEL}&resourceVersion=0")
-            await asyncio.gather(*(self._slice(item) for item in services["items"]))
-            await asyncio.sleep(max(PLAY_SECONDS, 2 * (time.monotonic() - began)))
-
-    async def _settle(self, played: _Played, item: Manifest) -> None:
-        status = played.status(item)
-        if status is not None:
-            metadata = item["metadata"]
-            base, _, plural = played.path.rpartition("/")
-            path = f"{base}/namespaces/{metadata['namespace']}/{plural}/{metadata['name']}/status"
-            await self.call("PATCH", path, {"status": status}, "application/merge-patch+json")
-
-    async def _slice(self, service: Manifest) -> None:
-        metadata, labels = service["metadata"], service["metadata"]["labels"]
-        if metadata["uid"] in self._sliced or SERVICE_LABEL not in labels:
-            return
-        self._sliced.add(metadata["uid"])
-        number = len(self._sliced)
-        address = f"10.{64 + number // 65000}.{number // 250 % 256}.{number % 250 + 1}"
-        body = {
-            "apiVersion": "discovery.k8s.io/v1",
-            "kind": "EndpointSlice",
-            "metadata": {
-                "name": f"{metadata['name']}-play",
-                "labels": {**labels, "kubernetes.io/service-name": metadata["name"]},
-            },
-            "addressType": "IPv4",
-            "ports": [{"name": "http", "port": 8000}],
-            "endpoints": [
-                {
-                    "addresses": [address],
-                    "conditions": {"ready": True, "serving": True, "terminating": False},
-                    "targetRef": {"kind": "Pod", "name": f"{metadata['name']}-x", "namespace": metadata["namespace"]},
-                }
-            ],
-        }
-        path = f"/apis/discovery.k8s.io/v1/namespaces/{metadata['namespace']}/endpointslices"
-        await self.call("POST", path, body)
-
-
-def _deployment(item: Manifest) -> Manifest | None:
-    replicas, generation = item["spec"].get("replicas", 1), item["metadata"]["generation"]
-    if item.get("status", {}).get("observedGeneration") == generation:
-        return None
-    counts = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
-    return {"observedGeneration": generation, **dict.fromkeys(counts, replicas)}
-
-
-def _stateful_set(item: Manifest) -> Manifest | None:
-    found = _deployment(item)
-    return found and {**found, "currentReplicas": found["replicas"]}
-
-
-def _job(item: Manifest) -> Manifest | None:
-    if item.get("status", {}).get("conditions"):
-        return None
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    conditions = [
-        {"type": kind, "status": "True", "lastProbeTime": now, "lastTransitionTime": now}
-        for kind in ("SuccessCriteriaMet", "Complete")
-    ]
-    return {"startTime": now, "completionTime": now, "succeeded": 1, "conditions": conditions}
-
-
-PLAYED = (
-    _Played("/apis/apps/v1/statefulsets", _stateful_set),
-    _Played("/apis/batch/v1/jobs", _job),
-    _Played("/apis/apps/v1/deployments", _deployment),
-)
 
 if __name__ == "__main__":
     main()

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import uvloop
-from operator_scale import Kube, api_server  # type: ignore[import-not-found]  # beside this file
+from common.control_plane import Kube, api_server
 
 from fanfold.contracts.resources import PLATFORM_LABEL, SERVICE_LABEL
 from fanfold.contracts.snapshot import SNAPSHOT_KEY, decode
@@ -192,7 +192,7 @@ async def measure(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="propagation-") as folder, api_server(Path(folder)) as kubeconfig:
         os.environ["KUBECONFIG"] = str(kubeconfig)
         async with Kube(kubeconfig) as kube, contextlib.AsyncExitStack() as stack:
-            await kube.prepare(0)
+            await kube.define()
             ports = await stack.enter_async_context(processes(Path(folder), options.gateways))
             admin = AdminPorts()
             bench = Bench(kube, admin, ports, options.endpoints)
