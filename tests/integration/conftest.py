@@ -19,6 +19,7 @@ from contextlib import AsyncExitStack
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
@@ -34,8 +35,9 @@ from sqlmodel import SQLModel
 from starlette.types import ASGIApp
 
 from fanfold.contracts import headers
-from fanfold.contracts.components import COMPONENTS, MIGRATED
+from fanfold.contracts.components import COMPONENTS, MIGRATED, ROUTED
 from fanfold.contracts.ids import new_id
+from fanfold.contracts.snapshot import Slot, Snapshot, encode
 from fanfold.dev import credentials
 from fanfold.dev.process import free_ports
 from fanfold.dev.stores import BackingStores
@@ -218,6 +220,19 @@ async def house(settings_for: SettingsFor, stores: BackingStores) -> AsyncIterat
         house = House(settings_for, redis, stack)
         stack.push_async_callback(house.peers.close)
         yield house
+
+
+@pytest.fixture
+async def platform(house: House, bucket: str, tmp_path: Path) -> str:
+    """URL of the gateway of a whole platform in this process, without the image worker."""
+    file = tmp_path / "snapshot.json"
+    slots = {name: [Slot(f"{name}-0", urlsplit(house.urls[name]).netloc)] for name in ROUTED}
+    file.write_bytes(encode(Snapshot("default/test", 1, slots)))
+    for component in COMPONENTS:
+        if component.name not in {"gateway", "image-worker"}:
+            await house.start(component.name)
+    gateway = await house.start("gateway", snapshot_source=f"file:{file}")
+    return str(gateway.base_url)
 
 
 @pytest.fixture(scope="session")
