@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from fanfold_operator import kinds
+from fanfold_operator.resources.workload import TOLERATIONS
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "fanfold"
@@ -148,6 +149,11 @@ def test_a_replica_takes_over_where_the_first_one_is_not(render: Render) -> None
     selector = spec["selector"]["matchLabels"]
     spread = spec["template"]["spec"]["topologySpreadConstraints"][0]
     assert (spread["topologyKey"], spread["labelSelector"]["matchLabels"]) == ("kubernetes.io/hostname", selector)
+    assert spread["matchLabelKeys"] == ["pod-template-hash"], "else a rollout may end with both on one node"
+    assert spec["template"]["spec"]["tolerations"] == TOLERATIONS
+    own = {"key": "infra", "operator": "Exists"}
+    more = of_kind(render('tolerations=[{"key":"infra","operator":"Exists"}]'), "Deployment")[0]["spec"]
+    assert more["template"]["spec"]["tolerations"] == [*TOLERATIONS, own]
     budget = of_kind(render(), "PodDisruptionBudget")[0]["spec"]
     assert budget == {"maxUnavailable": 1, "selector": {"matchLabels": selector}}
     assert of_kind(render("replicas=1"), "PodDisruptionBudget") == []
