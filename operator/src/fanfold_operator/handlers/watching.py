@@ -9,6 +9,7 @@ import kopf
 
 from fanfold.contracts.resources import GROUP
 from fanfold_operator import kinds
+from fanfold_operator.api import PAGE
 
 if TYPE_CHECKING:
     from fanfold_operator.handlers.observer import Observer
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 SILENCE_SECONDS: Final = 75.0
 """The API server sends a bookmark every minute; a watch without any is dead, however open its connection looks."""
 RECONNECT_SECONDS: Final = 2.0
+IDLE_SECONDS: Final = 0.1
+"""Kopf keeps a task for each object with the last event it saw, for five seconds unless told otherwise: when everything
+is listed at the start, that is the whole cluster twice."""
 
 
 def registry(observer: Observer) -> kopf.OperatorRegistry:
@@ -41,11 +45,12 @@ def settings() -> kopf.OperatorSettings:
     chosen.watching.inactivity_timeout = SILENCE_SECONDS
     chosen.watching.connect_timeout = 10
     chosen.watching.reconnect_backoff = 0.5
-    chosen.watching.chunk_size = 500
+    chosen.watching.chunk_size = PAGE
     chosen.networking.request_timeout = 30
     # Kopf's growing pauses end with giving up, and after an outage of half a minute they last as long again.
     chosen.networking.error_backoffs = itertools.repeat(RECONNECT_SECONDS)
     chosen.queueing.exit_timeout = 1
+    chosen.queueing.idle_timeout = IDLE_SECONDS
     chosen.persistence.finalizer = f"{GROUP}/finalizer"
     chosen.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP)
     chosen.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=GROUP)
