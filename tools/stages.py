@@ -68,7 +68,10 @@ UNIT: tuple[Stage, ...] = (
 ALL: tuple[Stage, ...] = (
     *LINT,
     *UNIT,
-    ("services on real stores", _pytest("integration", "tests/integration", "-m", "not cluster", seconds=2400)),
+    (
+        "services on real stores",
+        _pytest("integration", "tests/integration", "-m", "not cluster and not long", seconds=2400),
+    ),
     ("build the cluster", _build_cluster),
     ("cluster's own tests", _go),
     ("faults behind a gateway", _pytest("fault", "tests/fault", seconds=600)),
@@ -82,6 +85,7 @@ LONG: tuple[Stage, ...] = (
     ("build the cluster", _build_cluster),
     ("install helm", _helm),
     ("build the images", _build_images),
+    ("the whole document", _pytest("long-api", "tests/integration/api", "-m", "long", seconds=600)),
     ("two nodes, and a load that rises and falls", _pytest("long", "tests/e2e", "-m", "long", seconds=3600)),
 )
 """What would double the time of a change on its way in: run it before a release."""

@@ -11,7 +11,7 @@ from starlette.responses import StreamingResponse
 from fanfold.contracts.api import Problem as ProblemModel
 from fanfold.image.models import media_key
 from fanfold.image.ranges import Span, UnsatisfiableError, matches, requested_span
-from fanfold.kit.errors import NotFound
+from fanfold.kit.errors import PROBLEM_MEDIA_TYPE, NotFound
 from fanfold.kit.objects import IMMUTABLE, ObjectMissingError, ObjectReader, ObjectStore
 
 if TYPE_CHECKING:
@@ -37,7 +37,11 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "The picture", "content": {f"image/{kind}": {} for kind in ("avif", "webp", "jpeg")}},
     206: {"description": "The part asked for"},
     304: {"description": "The client has it"},
-    404: {"model": ProblemModel, "description": "No such picture, or (`not-ready`, with `Retry-After`) not yet"},
+    404: {
+        "model": ProblemModel,
+        "description": "No such picture, or (`not-ready`, with `Retry-After`) not yet",
+        "content": {PROBLEM_MEDIA_TYPE: {}},
+    },
     416: {"description": "The range lies beyond the end"},
 }
 

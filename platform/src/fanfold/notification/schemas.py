@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
+from pydantic import StrictBool
+
 from fanfold.contracts.api import Author, Model
 
 Kind = Literal["like", "comment", "follow", "follow_request", "follow_approved", "mention"]
@@ -55,9 +57,9 @@ class Preferences(Model):
 class PreferencesChange(Model):
     """What is left out, or null, stays as it is."""
 
-    like: bool | None = None
-    comment: bool | None = None
-    follow: bool | None = None
-    follow_request: bool | None = None
-    follow_approved: bool | None = None
-    mention: bool | None = None
+    like: StrictBool | None = None
+    comment: StrictBool | None = None
+    follow: StrictBool | None = None
+    follow_request: StrictBool | None = None
+    follow_approved: StrictBool | None = None
+    mention: StrictBool | None = None

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Final
 from uuid import UUID
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StrictBool
 
 from fanfold.contracts.api import Model
 from fanfold.contracts.names import USERNAME
@@ -100,7 +100,7 @@ class ProfileChange(Model):
 
     display_name: DisplayName | None = None
     bio: Bio | None = None
-    private: bool | None = None
+    private: StrictBool | None = None
 
 
 class PictureChoice(Model):
