@@ -1,0 +1,139 @@
+"""LoadTests on the native cluster: what they come to, against the platform that the other tests share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.e2e.test_main_job import until
+from tools.local.clusters import Kubectl, Native
+from tools.local.up import PLATFORM
+from tools.progress import ROOT, command, say
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
+
+IMAGE = "fanfold-loadtest"
+SECONDS = 420
+# Closed: on a busy machine an open one may start requests late, and is void then, as it should be.
+SCENARIO = """\
+name: short
+description: A few seconds of reading feeds.
+model: closed
+people: 5
+mix: {feed: 1, post: 0.000001}
+phases: [{name: steady, seconds: LENGTH, rate: 2}]
+slos: [SLO]
+"""
+KINDLY = "{kind: errors, at_most_percent: 50}"
+RUNS: dict[str, dict[str, Any]] = {
+    "passes": {"workers": 2, "scenario": {"inline": SCENARIO.replace("LENGTH", "8").replace("SLO", KINDLY)}},
+    "fails": {
+        "scenario": {"inline": SCENARIO.replace("LENGTH", "5").replace("SLO", KINDLY)},
+        "slos": {"inline": "slos: [{kind: latency, percentile: 50, at_most_ms: 0.001}]"},
+    },
+    "says-nothing": {
+        "scenario": {
+            "inline": SCENARIO.replace("LENGTH", "5").replace(
+                "SLO", "{kind: latency, request: post, percentile: 99, at_most_ms: 9000}"
+            )
+        }
+    },
+    "is-cancelled": {"scenario": {"inline": SCENARIO.replace("LENGTH", "3000").replace("SLO", KINDLY)}},
+    "is-wrong": {"scenario": {"inline": SCENARIO.replace("LENGTH", "0").replace("SLO", KINDLY)}},
+}
+
+
+@pytest.fixture(scope="module")
+def runs(cluster: Native, deployed: Kubectl) -> Kubectl:
+    """All of them at once: each waits most of its time."""
+    command("build-loadtest-image", [ROOT / "images" / "build.sh", IMAGE], seconds=1800)
+    lines = command("list-images", [ROOT / "images" / "build.sh", "--list"], seconds=60).splitlines()
+    archive = next(line.split()[2] for line in lines if line.startswith(f"{IMAGE} "))
+    cluster.load([ROOT / archive])
+    for name, spec in RUNS.items():
+        body = {
+            "apiVersion": "fanfold.dev/v1alpha1",
+            "kind": "LoadTest",
+            "metadata": {"name": name},
+            "spec": {"platformRef": {"name": PLATFORM}, "deadlineSeconds": 900, **spec},
+        }
+        file = ROOT / ".build" / f"loadtest-{name}.json"
+        file.write_text(json.dumps(body))
+        deployed.run("apply", "--filename", file)
+    return deployed
+
+
+@pytest.fixture
+def ended(runs: Kubectl) -> Callable[[str, str], Any]:
+    """The status of a LoadTest when it is in this phase."""
+
+    def read(name: str) -> Any:
+        test: Any = runs.get("loadtest", name)
+        return test.get("status", {})
+
+    def wait(name: str, phase: str) -> Any:
+        over = {phase, "Finished", "Cancelled", "Failed"}
+        seconds = until(lambda: read(name).get("phase") in over, f"{name}: {phase}", SECONDS)
+        status = read(name)
+        assert status["phase"] == phase, status
+        say(f"{name}: {phase} after {seconds:.0f} s: {status.get('rps')} rps, p99 {status.get('p99')}")
+        return status
+
+    return wait
+
+
+def kept(kubectl: Kubectl, location: str) -> set[str]:
+    """Files of a report in the platform's own object store."""
+    folder = location.removeprefix("s3://")
+    listing = kubectl.run(
+        "exec", f"{PLATFORM}-objectstore-0", "--", "sh", "-c", f"ls /data/*/{folder} /data/{folder} || :"
+    )
+    return {line for line in listing.split() if "." in line}
+
+
+def test_what_holds_its_objectives_passes_with_workers_and_a_report(runs: Kubectl, ended: Any) -> None:
+    status = ended("passes", "Finished")
+    assert status["verdict"] == "passed", status
+    assert [one["held"] for one in status["objectives"]] == ["yes"]
+    assert float(status["rps"]) > 0
+    assert {"result.json", "junit.xml", "report.html"} <= kept(runs, status["report"]["location"])
+    summary: Any = runs.get("configmap", status["report"]["configMap"])
+    assert json.loads(summary["data"]["summary.json"])["verdict"] == "passed"
+    workers: Any = runs.get("job", "passes-workers")
+    assert workers["status"]["succeeded"] == 2
+    printed = runs.run("get", "loadtest", "passes")
+    assert printed.splitlines()[0].split() == ["NAME", "PHASE", "VERDICT", "RPS", "P99", "AGE"]
+
+
+def test_what_misses_an_objective_fails_and_says_which(ended: Any) -> None:
+    status = ended("fails", "Finished")
+    assert (status["verdict"], [one["held"] for one in status["objectives"]]) == ("failed", ["no"])
+    assert "p50 of all requests at most 0.001 ms" in status["message"]
+
+
+def test_what_says_nothing_is_void(ended: Any) -> None:
+    status = ended("says-nothing", "Finished")
+    assert status["verdict"] == "void"
+    assert "nothing was measured for" in status["message"]
+
+
+def test_what_is_wrong_is_broken_and_says_where(ended: Any) -> None:
+    status = ended("is-wrong", "Failed")
+    assert status["verdict"] == "broken"
+    assert "scenario.yaml:6: phases[0].seconds" in status["message"]
+
+
+def test_what_is_cancelled_keeps_its_report_marked_as_interrupted(runs: Kubectl, ended: Any) -> None:
+    ended("is-cancelled", "Running")
+    pods: Any = runs.get("pods", "--selector=fanfold.dev/loadtest=is-cancelled")
+    (pod,) = pods["items"]
+    (container,) = pod["spec"]["containers"]
+    assert pod["spec"]["securityContext"]["runAsNonRoot"]
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    runs.run("patch", "loadtest", "is-cancelled", "--type=merge", '--patch={"spec":{"cancel":true}}')
+    status = ended("is-cancelled", "Cancelled")
+    assert (status["verdict"], status["interrupted"]) == ("void", True), status
+    assert "result.json" in kept(runs, status["report"]["location"])
