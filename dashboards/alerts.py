@@ -11,7 +11,8 @@ from fanfold_operator.planning.upgrade import UNDER_WAY, Phase
 HOLD: Final = "2m"
 """Burn rates have windows of their own; this bridges one scrape that went wrong."""
 UPGRADE: Final = "fanfold_operator_upgrade_phase_timestamp_seconds"
-UPGRADING: Final = f'phase=~"{"|".join(sorted(UNDER_WAY))}"'
+UPGRADING: Final = f'phase=~"{"|".join(sorted(UNDER_WAY - {Phase.GATING}))}"'
+"""A gate takes as long as its LoadTest, which has a deadline of its own."""
 UNDONE: Final = f'phase=~"{Phase.REFUSED}|{Phase.ROLLED_BACK}"'
 STORES: Final = 'persistentvolumeclaim=~"data-.+-(postgresql|valkey|objectstore)-0"'
 

@@ -53,6 +53,7 @@ _ORDINARY: Final = frozenset({
     "Installing",
     "Migrating",
     "RollingOut",
+    "Gating",
     "PodNotReady",
     "PodsNotReady",
     "ServicesNotReady",

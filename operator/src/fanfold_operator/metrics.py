@@ -86,7 +86,7 @@ def tell_upgrade(key: Key, phase: str, since: datetime) -> None:
 
 def forget(key: Key) -> None:
     """The resource is gone."""
-    label, told = BY_RESOURCE[key.kind]
+    label, told = BY_RESOURCE.get(key.kind, ("", ()))
     for metric in told:
         metric.remove_by_labels({"namespace": key.namespace, label: key.name})
 

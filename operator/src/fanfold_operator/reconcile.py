@@ -16,7 +16,7 @@ from fanfold_operator.credentials import Credentials
 from fanfold_operator.kinds import Key, Manifest, key_of, owner_of
 from fanfold_operator.planning import components, platform, ring, service, summary
 from fanfold_operator.planning.actions import Images, View
-from fanfold_operator.planning.upgrade import UNDER_WAY, Phase, recorded
+from fanfold_operator.planning.upgrade import UNDER_WAY, WATCHED, recorded
 from fanfold_operator.resources import meta
 from fanfold_operator.ring.endpoints import pods_behind
 
@@ -103,7 +103,8 @@ class Reconciler:
         if not view.paused:
             lost = await self._credentials.ensure(resource, stages.embedded, retain=stages.retains)
         secrets = await self._external_secrets(stages)
-        view = replace(view, secrets=secrets, lost_volumes=lost, errors=self._error_rate(stages))
+        errors, template = self._error_rate(stages), self._gate_template(stages)
+        view = replace(view, secrets=secrets, lost_volumes=lost, errors=errors, gate_template=template)
         actions = platform.plan(platform.Stages(view, self._images))
         conflicts = await self._writer.bring_about(actions, PLATFORM_MANAGER)
         view = replace(
@@ -121,10 +122,14 @@ class Reconciler:
                 return UPGRADE_SECONDS
         return None if is_true({"status": status}, "Ready") else UNREADY_SECONDS
 
+    def _gate_template(self, stages: platform.Stages) -> Manifest | None:
+        gate = stages.spec.upgrade.gate
+        return self._store.get(Key(kinds.LOAD_TEST.kind, stages.view.namespace, gate.load_test)) if gate else None
+
     def _error_rate(self, stages: platform.Stages) -> ErrorRate | None:
         """Of the gateways, while services are rolled."""
         key, upgrade = key_of(stages.view.resource), stages.upgrade
-        if upgrade and upgrade.phase is Phase.ROLLING and not stages.view.paused:
+        if upgrade and upgrade.phase in WATCHED and not stages.view.paused:
             return self._errors.follow(key)
         self._errors.forget(key)
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -158,3 +159,31 @@ def test_a_version_that_refuses_the_schema_is_not_rolled_out(
     assert condition("Degraded")["reason"] == "UpgradeRefused"
     (job,) = [one for one in kube.list("Job", namespace) if one["metadata"]["name"] in condition("Degraded")["message"]]
     assert job["metadata"]["labels"]["app.kubernetes.io/version"] == "0.0.9"
+
+
+@pytest.mark.parametrize("passes", [True, False], ids=["passed", "failed"])
+def test_a_gate_decides_whether_a_version_stays(
+    kube: Any, kubelet: Any, namespace: str, ready: Any, want: Any, versions: Any, reason: Any, condition: Condition,
+    eventually: Any, passes: bool,
+) -> None:  # fmt: skip
+    template = {"suspend": True, "platformRef": {"name": "demo"}, "scenario": {"name": "browse"}}
+    head = {"apiVersion": "fanfold.dev/v1alpha1", "kind": "LoadTest", "metadata": {"name": "gate"}}
+    kube.apply({**head, "spec": template}, namespace)
+    ready(upgrade={**HASTY, "gate": {"loadTest": "gate"}})
+    eventually(lambda: reason() == "Current")
+    want("0.2.0")
+    eventually(lambda: reason() == "Gating", SECONDS)
+    assert set(versions().values()) == {"0.2.0"}
+    name = kube.get("Platform", namespace, "demo")["status"]["upgrade"]["gate"]
+    eventually(
+        lambda: (kube.get("LoadTest", namespace, name) or {}).get("status", {}).get("phase") == "Seeding", SECONDS
+    )
+    assert kube.get("LoadTest", namespace, "gate")["status"]["phase"] == "Suspended"
+    words = {"verdict": "passed"} if passes else {"verdict": "failed", "reasons": ["p99 of feed: 300 ms"]}
+    kubelet.end(namespace, name, 0 if passes else 1, json.dumps(words))
+    eventually(lambda: reason() == ("Current" if passes else "RolledBack"), SECONDS)
+    assert set(versions().values()) == {"0.2.0" if passes else "0.1.0"}
+    degraded = condition("Degraded")
+    assert degraded["status"] == ("False" if passes else "True")
+    assert passes or f"LoadTest {name}: failed: p99 of feed: 300 ms" in degraded["message"]
+    assert kube.get("LoadTest", namespace, name)["status"]["verdict"] == words["verdict"]

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from prometheus_client import REGISTRY
 
-from fanfold_operator import metrics
+from fanfold_operator import kinds, metrics
 from fanfold_operator.kinds import Key
 
 PLATFORM, OTHER = Key("Platform", "prod", "demo"), Key("Platform", "prod", "other")
@@ -62,3 +62,8 @@ def test_who_does_not_lead_tells_of_no_resource() -> None:
     metrics.tell_scaling(SERVICE, 3, frozen=False)
     metrics.forget_all()
     assert (phases(PLATFORM), desired()) == ({}, None)
+
+
+@pytest.mark.parametrize("kind", kinds.CUSTOM, ids=lambda kind: kind.kind)
+def test_a_resource_of_every_kind_can_be_forgotten(kind: kinds.Kind) -> None:
+    metrics.forget(Key(kind.kind, "prod", "gone"))

@@ -31,7 +31,7 @@ class World:
     """A Platform, what it controls, and time.
 
     `bad` releases do not become ready, `failing` ones answer with errors, `refused` ones do not migrate, and those that
-    are `absent` have no image.
+    are `absent` have no image. Gates' LoadTests are made from `template`; `verdict` is theirs, None: they go on.
     """
 
     def __init__(self, resource: Manifest, images: Images) -> None:
@@ -45,11 +45,20 @@ class World:
         self.refused: set[str] = set()
         self.absent: set[str] = set()
         self.paused = False
+        self.verdict: bool | None = True
+        self.template: Manifest | None = None
         self.moves: list[tuple[str, str]] = []
         self.migrated: list[str] = []
 
     def view(self) -> View:
-        return View(self.resource, dict(self.children), self.now, paused=self.paused, errors=self.errors)
+        return View(
+            self.resource,
+            dict(self.children),
+            self.now,
+            paused=self.paused,
+            errors=self.errors,
+            gate_template=self.template,
+        )
 
     def look(self, writes: int | None = None) -> None:
         """One reconcile, which dies after so many writes."""
@@ -104,7 +113,7 @@ class World:
                     self.migrated.append(version)
             return before or {"conditions": [end | {"lastTransitionTime": self.now.isoformat()}]}
         if child["kind"] != "PlatformService":
-            return {}
+            return before or _ended(self.verdict) if child["kind"] == "LoadTest" else {}
         version, generation = child["spec"]["version"], child["metadata"]["generation"]
         stuck = version in self.bad
         told = [
@@ -153,6 +162,14 @@ class World:
     def jobs(self) -> list[str]:
         jobs = [one for one in self.children.values() if one["kind"] == "Job"]
         return [one["metadata"]["labels"]["app.kubernetes.io/version"] for one in jobs]
+
+
+def _ended(verdict: bool | None) -> dict[str, Any]:
+    if verdict is None:
+        return {"phase": "Running"}
+    passed = {"type": "Passed", "status": str(verdict), "reason": "x", "message": ""}
+    said = {"verdict": "passed"} if verdict else {"verdict": "failed", "message": "p99 of feed: 300 ms"}
+    return {"phase": "Finished", "conditions": [passed], **said}
 
 
 @pytest.fixture
@@ -411,19 +428,115 @@ def test_an_operator_of_another_version_upgrades_what_an_older_one_left_without_
     assert world.moves == [(name, "0.2.0") for name in NAMES]
 
 
-@pytest.mark.parametrize("fate", ["good", "bad", "failing", "refused"])
+@pytest.fixture
+def gated(begun: Callable[[], World], resource: Callable[..., Manifest]) -> Callable[[], World]:
+    """An installed platform whose upgrades have a gate."""
+
+    def begin() -> World:
+        world = begun()
+        spec = {"suspend": True, "cancel": False, "ttlSecondsAfterFinished": 5, "seed": 7}
+        world.template = resource("LoadTest", "gate", spec | {"platformRef": {"name": "other"}})
+        world.resource = {**world.resource, "spec": {"upgrade": {"gate": {"loadTest": "gate"}}}}
+        return world
+
+    return begin
+
+
+def gates(world: World) -> list[Manifest]:
+    return [one for one in world.children.values() if one["kind"] == "LoadTest"]
+
+
+def gating(world: World) -> bool:
+    return world.upgrade["phase"] == "Gating" and bool(gates(world))
+
+
+def test_a_gate_decides_when_every_service_runs_the_new_version(gated: Callable[[], World]) -> None:
+    world = gated()
+    world.verdict = None
+    world.want("0.2.0")
+    until(world, at(5))
+    assert gates(world) == []
+    until(world, gating)
+    assert at(len(NAMES))(world)
+    (test,) = gates(world)
+    assert test["spec"] == {"seed": 7, "platformRef": {"name": "demo"}}, "it begins, and nobody but us removes it"
+    assert test["metadata"]["name"] == world.upgrade["gate"]
+    assert len(test["metadata"]["name"]) <= 52
+    assert world.told("UpToDate") == ("False", "Gating")
+    assert world.told("Ready") == ("True", "Ready")
+    assert world.template is not None
+    world.template = {**world.template, "spec": {"seed": 8}}
+    world.settle()
+    assert gates(world)[0]["spec"]["seed"] == 7, "one that has begun is left as it is"
+    world.verdict = True
+    world.children[key_of(test)] = {**test, "status": {}}
+    world.settle()
+    assert world.upgrade["phase"] == "Completed"
+    assert world.told("UpToDate") == ("True", "Current")
+    assert len(gates(world)) == 1, "it stays to be looked at"
+    world.want("0.3.0")
+    until(world, at(1, "0.3.0"))
+    assert gates(world) == [], "until the next upgrade"
+
+
+def test_a_gate_that_is_not_passed_takes_the_version_back(gated: Callable[[], World]) -> None:
+    world = gated()
+    world.verdict = False
+    world.want("0.2.0")
+    world.settle()
+    assert at(0)(world)
+    assert (world.upgrade["phase"], world.upgrade["reason"]) == ("RolledBack", "GateFailed")
+    assert world.upgrade["message"].endswith(": failed: p99 of feed: 300 ms")
+    assert world.told("Degraded") == ("True", "RolledBack")
+    assert [one["metadata"]["name"] for one in gates(world)] == [world.upgrade["gate"]], "it says why"
+
+
+def test_without_its_load_test_a_gate_is_not_passed(gated: Callable[[], World]) -> None:
+    world = gated()
+    world.template = None
+    world.want("0.2.0")
+    world.settle()
+    assert at(0)(world)
+    assert world.upgrade["message"] == "LoadTest gate, the gate of upgrades, does not exist"
+
+
+def test_a_gate_is_given_up_with_what_it_is_about(gated: Callable[[], World]) -> None:
+    for why in ("mind", "bad", "errors", "no gate"):
+        world = gated()
+        world.verdict = None
+        world.want("0.2.0")
+        until(world, gating)
+        if why == "mind":
+            world.want("0.1.0")
+        elif why == "bad":
+            world.bad = {"0.2.0"}
+            world.turn()
+        elif why == "errors":
+            world.errors = ErrorRate(100, 20)
+        else:
+            world.resource = {**world.resource, "spec": {"version": "0.2.0"}}
+        world.settle()
+        assert at(len(NAMES) if why == "no gate" else 0)(world), why
+        assert gates(world) == [], why
+
+
+@pytest.mark.parametrize("fate", ["good", "bad", "failing", "refused", "gated", "not passed"])
 @pytest.mark.parametrize("writes", [0, 1, 2])
 def test_an_operator_that_dies_in_every_look_comes_to_the_same_end(
-    begun: Callable[[], World], fate: str, writes: int
+    begun: Callable[[], World], gated: Callable[[], World], fate: str, writes: int
 ) -> None:
     ends = []
     for deaths in ([], [writes, None] * 15):
-        world = begun()
-        if fate != "good":
+        world = gated() if fate in {"gated", "not passed"} else begun()
+        if fate in {"gated", "not passed"}:
+            world.verdict = fate == "gated"
+        elif fate != "good":
             setattr(world, fate, {"0.2.0"})
         world.want("0.2.0")
         world.settle(deaths)
-        ends.append((world.versions(), world.jobs(), {**world.upgrade, "since": ""}, world.told("Degraded")))
+        name = world.upgrade.get("gate", "none")
+        told = {one: value.replace(name, "") for one, value in world.upgrade.items() if one != "since"}
+        ends.append((world.versions(), world.jobs(), told, world.told("Degraded")))
         order = [name for name, version in world.moves if version == "0.2.0"]
         assert order == NAMES[: len(order)]
     assert ends[0] == ends[1]

@@ -75,6 +75,8 @@ class View:
     """Optional APIs the cluster serves."""
     scaling: State | None = None
     """What the operator's own autoscaler last decided of a service."""
+    gate_template: Manifest | None = None
+    """The LoadTest that the spec names as the gate of upgrades, if there is one of that name."""
     errors: ErrorRate | None = None
     """What the gateways answered lately, while a new version is rolled out."""
 

@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
+import xxhash
+
 from fanfold.contracts.components import COMPONENTS, ROUTED, Component
 from fanfold.contracts.resources import (
     HashRingSpec,
@@ -20,10 +22,12 @@ from fanfold.contracts.resources import (
     parse,
 )
 from fanfold_operator.conditions import Condition, find, is_true
-from fanfold_operator.kinds import JOB
-from fanfold_operator.planning import components, environment
+from fanfold_operator.kinds import JOB, LOAD_TEST
+from fanfold_operator.planning import components, environment, loadtest
 from fanfold_operator.planning.actions import Actions, Images, View, superfluous
 from fanfold_operator.planning.upgrade import (
+    Gate,
+    Phase,
     Release,
     Service,
     Situation,
@@ -98,7 +102,28 @@ class Stages:
             refused=refused,
             stuck=self._stuck(),
             errors=self.view.errors,
+            next_gate=self._next_gate(),
+            gate=self._gate(),
         )
+
+    def _next_gate(self) -> str:
+        digest = xxhash.xxh3_64_hexdigest(f"{self.wanted} {self.view.now}".encode())[:6]
+        return meta.child_name(self.view.name, f"{meta.GATE}-{digest}")
+
+    def _gate(self) -> Gate:
+        """What the LoadTest that decides on the version came to; it is made from the template once."""
+        if self.upgrade is None or not self.upgrade.gate:
+            return Gate()
+        test, name = self.view.child(LOAD_TEST.kind, self.upgrade.gate), self.upgrade.gate
+        if test is None:
+            wanted = self.spec.upgrade.gate
+            if self.view.gate_template is None and wanted:
+                return Gate(passed=False, message=f"LoadTest {wanted.load_test}, the gate of upgrades, does not exist")
+            return Gate(message=f"LoadTest {name} is about to begin")
+        status = test.get("status", {})
+        said = f"LoadTest {name}: {status.get('verdict', status.get('phase', 'it is new'))}"
+        said += f": {status['message']}" if status.get("message") else ""
+        return Gate(is_true(test, "Passed") if loadtest.ended(test) else None, said)
 
     @cached_property
     def store_specs(self) -> dict[str, stores.Store | None]:
@@ -268,11 +293,30 @@ def plan(stages: Stages) -> Actions:
     if not retried and (job is not None or (stages.database.status and stages.object_store.status)):
         objects.append(stages.job)
     objects += _services(stages)
-    stale = superfluous(view, objects)
+    if gate := _gate(stages):
+        objects.append(gate)
+    stale = tuple(one for one in superfluous(view, objects) if not _decides(one, stages.upgrade))
     if not stages.situation.migrated:
         # Migrations of a release that is not to run any more must not be done, whatever else waits.
         stale = tuple(one for one in stale if one["kind"] == JOB.kind)
     return Actions(tuple(objects), retried or stale)
+
+
+def _gate(stages: Stages) -> Manifest | None:
+    """The LoadTest to make: once, for it cannot be changed, and its template may."""
+    upgrade, template = stages.upgrade, stages.view.gate_template
+    if upgrade is None or upgrade.phase is not Phase.GATING or template is None:
+        return None
+    if stages.view.child(LOAD_TEST.kind, upgrade.gate):
+        return None
+    return custom.gate(stages.view.resource, upgrade.gate, template)
+
+
+def _decides(child: Manifest, upgrade: Upgrade | None) -> bool:
+    """Whether it is the newest gate's LoadTest, which stays to be looked at unless it is of no use any more."""
+    if child["kind"] != LOAD_TEST.kind or upgrade is None or child["metadata"]["name"] != upgrade.gate:
+        return False
+    return upgrade.phase is Phase.GATING or loadtest.ended(child)
 
 
 def _retry_due(job: Manifest, now: datetime) -> bool:

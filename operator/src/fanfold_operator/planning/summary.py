@@ -124,6 +124,9 @@ def _under_way(stages: Stages, upgrade: Upgrade) -> Condition:
         return Condition(kind, status=False, reason="Migrating", message=message)
     if upgrade.phase is Phase.ROLLING:
         return Condition(kind, status=False, reason="RollingOut", message=_rolling(stages, upgrade))
+    if upgrade.phase is Phase.GATING:
+        message = f"version {target}: every service is at it; {stages.situation.gate.message or 'its gate begins'}"
+        return Condition(kind, status=False, reason="Gating", message=message)
     message = f"back from version {target} to {source}: {upgrade.message}"
     return Condition(kind, status=False, reason="RollingBack", message=message)
 

@@ -34,13 +34,16 @@ class Phase(StrEnum):
 
     MIGRATING = "Migrating"
     ROLLING = "Rolling"
+    GATING = "Gating"
     ROLLING_BACK = "RollingBack"
     COMPLETED = "Completed"
     ROLLED_BACK = "RolledBack"
     REFUSED = "Refused"
 
 
-UNDER_WAY: Final = frozenset({Phase.MIGRATING, Phase.ROLLING, Phase.ROLLING_BACK})
+UNDER_WAY: Final = frozenset({Phase.MIGRATING, Phase.ROLLING, Phase.GATING, Phase.ROLLING_BACK})
+WATCHED: Final = frozenset({Phase.ROLLING, Phase.GATING})
+"""While it is seen how requests fare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class Upgrade:
         target: Where to.
         source: Where back to; None: nothing was there before.
         reason: Why it went back or was refused, in one word, and `message` in a sentence.
+        gate: Name of the LoadTest that decides, or decided; empty: there is none.
     """
 
     phase: Phase
@@ -68,6 +72,7 @@ class Upgrade:
     source: Release | None = None
     reason: str = ""
     message: str = ""
+    gate: str = ""
 
     @property
     def runs(self) -> Release:
@@ -88,6 +93,8 @@ class Upgrade:
             fields |= {"from": self.source.version, "fromImage": self.source.image}
         if self.reason:
             fields |= {"reason": self.reason, "message": self.message}
+        if self.gate:
+            fields["gate"] = self.gate
         return fields | {"since": self.since}
 
 
@@ -104,6 +111,7 @@ def recorded(status: Mapping[str, Any]) -> Upgrade | None:
         source,
         block.get("reason", ""),
         block.get("message", ""),
+        block.get("gate", ""),
     )
 
 
@@ -151,6 +159,14 @@ class ErrorRate:
 
 
 @dataclass(frozen=True, slots=True)
+class Gate:
+    """What a gate's LoadTest came to; `passed` None: it goes on. `message` says how far it is, or why it did not."""
+
+    passed: bool | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Situation:
     """What an upgrade depends on.
 
@@ -163,6 +179,8 @@ class Situation:
         refused: Why they never will; empty: they may.
         stuck: Why the migrations do not begin; empty: they did, or may yet.
         errors: None: not measured yet.
+        next_gate: Name for the LoadTest of a gate that begins now.
+        gate: What that of the gate that has begun came to.
     """
 
     wanted: Release
@@ -173,6 +191,8 @@ class Situation:
     refused: str = ""
     stuck: str = ""
     errors: ErrorRate | None = field(default=None)
+    next_gate: str = ""
+    gate: Gate = Gate()
 
     def settled(self, name: str, release: Release, soak: float = 0) -> bool:
         """Whether a component has run a release for so many seconds."""
@@ -198,7 +218,8 @@ def releases(upgrade: Upgrade, situation: Situation) -> dict[str, Release]:
         return _some(_forward(upgrade, situation), upgrade.target, source)
     if upgrade.phase is Phase.ROLLING_BACK:
         return _some(_back(source, situation), source, upgrade.target)
-    return _some(situation.services, upgrade.target if upgrade.phase is Phase.COMPLETED else source, source)
+    promoted = upgrade.phase in {Phase.GATING, Phase.COMPLETED}
+    return _some(situation.services, upgrade.target if promoted else source, source)
 
 
 def _some(names: Iterable[str], release: Release, others: Release) -> dict[str, Release]:
@@ -232,12 +253,14 @@ def _is_back(name: str, source: Release, situation: Situation) -> bool:
 def advance(upgrade: Upgrade, situation: Situation) -> Upgrade:
     """The record as it should read now; itself if nothing follows yet."""
     wanted = situation.wanted
-    if upgrade.phase is Phase.MIGRATING:
-        return _after_migrating(upgrade, situation)
-    if upgrade.phase is Phase.ROLLING:
-        return _after_rolling(upgrade, situation)
-    if upgrade.phase is Phase.ROLLING_BACK:
-        return _after_rolling_back(upgrade, situation)
+    steps = {
+        Phase.MIGRATING: _after_migrating,
+        Phase.ROLLING: _after_rolling,
+        Phase.GATING: _after_gating,
+        Phase.ROLLING_BACK: _after_rolling_back,
+    }
+    if step := steps.get(upgrade.phase):
+        return step(upgrade, situation)
     if wanted == upgrade.target:
         return upgrade
     runs = upgrade.target if upgrade.phase is Phase.COMPLETED else upgrade.source or upgrade.target
@@ -258,6 +281,30 @@ def _after_migrating(upgrade: Upgrade, situation: Situation) -> Upgrade:
 
 
 def _after_rolling(upgrade: Upgrade, situation: Situation) -> Upgrade:
+    if (back := _taken_back(upgrade, situation)) is not upgrade:
+        return back
+    soak, rate = situation.rules.soak_seconds, situation.errors
+    known = rate is not None and rate.known
+    if not known or not all(situation.settled(one.name, upgrade.target, soak) for one in ORDER):
+        return upgrade
+    if situation.rules.gate:
+        return replace(_turned(upgrade, situation, Phase.GATING), gate=situation.next_gate)
+    return _turned(upgrade, situation, Phase.COMPLETED)
+
+
+def _after_gating(upgrade: Upgrade, situation: Situation) -> Upgrade:
+    """All run the target; the gate decides, unless something goes wrong meanwhile or it is not wanted any more."""
+    if (back := _taken_back(upgrade, situation)) is not upgrade:
+        return back
+    if situation.gate.passed or situation.rules.gate is None:
+        return _turned(upgrade, situation, Phase.COMPLETED)
+    if situation.gate.passed is None:
+        return upgrade
+    return _turned(upgrade, situation, Phase.ROLLING_BACK, "GateFailed", situation.gate.message)
+
+
+def _taken_back(upgrade: Upgrade, situation: Situation) -> Upgrade:
+    """Itself while nothing speaks against the target."""
     target = upgrade.target
     if situation.wanted != target:
         return _superseded(upgrade, situation)
@@ -274,10 +321,6 @@ def _after_rolling(upgrade: Upgrade, situation: Situation) -> Upgrade:
             f"more than {bound} % (spec.upgrade.maxErrorPercent)"
         )
         return _turned(upgrade, situation, Phase.ROLLING_BACK, "ErrorRate", message)
-    soak = situation.rules.soak_seconds
-    known = rate is not None and rate.known
-    if known and all(situation.settled(one.name, target, soak) for one in ORDER):
-        return _turned(upgrade, situation, Phase.COMPLETED)
     return upgrade
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from fanfold_operator.kinds import HASH_RING, PLATFORM_SERVICE
+from fanfold_operator.kinds import HASH_RING, LOAD_TEST, PLATFORM_SERVICE
 from fanfold_operator.resources import meta
+
+_OF_TEMPLATES: Final = frozenset({"suspend", "cancel", "ttlSecondsAfterFinished"})
+"""What a copy does not take over. Who made it removes it: one that went by itself would be made again, and run."""
 
 if TYPE_CHECKING:
     from fanfold.contracts.resources import HashRingSpec, PlatformServiceSpec, Record
@@ -47,6 +50,15 @@ def platform_service(owner: Manifest, spec: PlatformServiceSpec) -> Manifest:
         version=spec.version,
         spec=fields,
     )
+
+
+def gate(owner: Manifest, name: str, template: Manifest) -> Manifest:
+    """The LoadTest that decides on a new version: as the template, but that it begins, against this platform."""
+    platform = owner["metadata"]["name"]
+    fields = {one: value for one, value in template["spec"].items() if one not in _OF_TEMPLATES}
+    if "platformRef" in fields:
+        fields["platformRef"] = {"name": platform}
+    return meta.manifest(LOAD_TEST, owner, name, platform=platform, component=meta.GATE, spec=fields)
 
 
 def hash_ring(owner: Manifest, spec: HashRingSpec) -> Manifest:

@@ -15,6 +15,7 @@ POSTGRESQL: Final = "postgresql"
 VALKEY: Final = "valkey"
 OBJECT_STORE: Final = "objectstore"
 LOAD_TEST: Final = "loadtest"
+GATE: Final = "gate"
 
 
 def child_name(platform: str, component: str) -> str:

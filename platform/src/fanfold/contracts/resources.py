@@ -210,6 +210,12 @@ class RingSpec(Record, frozen=True, kw_only=True):
     snapshot_refresh_seconds: int = 10
 
 
+class GateSpec(Record, frozen=True, kw_only=True):
+    """The LoadTest of the same namespace of which a copy decides on a new version."""
+
+    load_test: str
+
+
 class UpgradeSpec(Record, frozen=True, kw_only=True):
     """When a new version is taken back.
 
@@ -217,11 +223,13 @@ class UpgradeSpec(Record, frozen=True, kw_only=True):
         progress_deadline_seconds: A rollout without progress for so long has failed.
         soak_seconds: Between one service's rollout and the next, to see what requests come to.
         max_error_percent: Most requests of the last half minute that may fail while services are rolled.
+        gate: What a new version must pass when all services run it; None: nothing.
     """
 
     progress_deadline_seconds: int = 300
     soak_seconds: int = 10
     max_error_percent: int = 5
+    gate: GateSpec | None = None
 
 
 class PlatformSpec(Record, frozen=True, kw_only=True):
