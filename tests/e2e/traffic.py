@@ -149,6 +149,23 @@ class Traffic:
         follower = self._followers[turn % FOLLOWERS]
         await self._api.send("GET", "/v1/users/me", token=follower.token, attempts=1)
 
+    @property
+    def token(self) -> str:
+        """Of one of the people."""
+        return self._followers[0].token
+
+    def doubled(self) -> list[str]:
+        """Captions that stand in their author's timeline twice: a post that was made twice."""
+        return asyncio.run(self._doubled())
+
+    async def _doubled(self) -> list[str]:
+        captions: Counter[str] = Counter()
+        async with Api(self._url) as api:
+            for author in self._authors:
+                author.api = api
+                captions.update((await _all_of(partial(author.timeline, author.id, 50))).values())
+        return [caption for caption, number in captions.items() if number > 1]
+
     def lost(self, seconds: float) -> list[str]:
         """Acknowledged posts missing from their author's timeline or from a follower's feed, once all had time."""
         return asyncio.run(self._lost(seconds))
@@ -176,13 +193,13 @@ class Traffic:
         return missing
 
 
-async def _all_of(read: Callable[[str | None], Awaitable[Page[Post]]]) -> set[str]:
-    """Ids of all pages of a list."""
-    found: set[str] = set()
+async def _all_of(read: Callable[[str | None], Awaitable[Page[Post]]]) -> dict[str, str]:
+    """Captions by id, of all pages of a list."""
+    found: dict[str, str] = {}
     cursor: str | None = None
     for _ in range(PAGES):
         page = await read(cursor)
-        found |= {post.id for post in page.items}
+        found |= {post.id: post.caption for post in page.items}
         cursor = page.next_cursor
         if cursor is None:
             return found

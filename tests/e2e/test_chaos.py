@@ -1,0 +1,147 @@
+"""Processes die and hang, the API server goes away, the snapshot is damaged, and people go on as if nothing were.
+
+What the network does is played on a gateway's own doorstep in tests/fault; here are the parts that need a Kubernetes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from fanfold.contracts.snapshot import SNAPSHOT_KEY, Snapshot, SnapshotError, decode
+from tests.e2e.conftest import CLUSTER
+from tests.e2e.traffic import Traffic
+from tools.local.clusters import Kubectl
+from tools.local.up import PLATFORM, gateway_url
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+SNAPSHOT = f"{PLATFORM}-snapshot"
+AWAY_SECONDS = 60.0
+HUNG_SECONDS = 12.0
+"""Longer than a request may take (10 s), so that a paused replica is noticed by its silence."""
+HUNG_MOST = 20
+"""Feed reads that may wait in vain for a paused replica until it is ejected: those of ten seconds, at most."""
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = 120) -> None:
+    """Fails with what did not come about."""
+    started = time.monotonic()
+    while not condition():
+        if time.monotonic() - started > seconds:
+            pytest.fail(f"not within {seconds:.0f} s: {what}")
+        time.sleep(0.25)
+
+
+def marked(mark: str, command: str = "") -> list[int]:
+    """Processes with ``mark`` in their environment, of one command if it is given."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (folder / "environ").read_bytes().split(b"\0") and (
+                not command or (folder / "comm").read_text().strip() == command
+            ):
+                found.append(int(folder.name))
+        except OSError:
+            continue  # it ended meanwhile, or is the kernel's
+    return found
+
+
+def processes(kubectl: Kubectl, service: str) -> list[int]:
+    """Of the pods of a service, one each: the container's first."""
+    answer: Any = kubectl.get("pods", f"--selector=fanfold.dev/service={service},fanfold.dev/platform={PLATFORM}")
+    names = [pod["metadata"]["name"] for pod in answer["items"] if "deletionTimestamp" not in pod["metadata"]]
+    return [min(pids) for name in names if (pids := marked(f"FANFOLD_INSTANCE={name}"))]
+
+
+def snapshot(kubectl: Kubectl) -> Snapshot | None:
+    """None while it is damaged."""
+    config: Any = kubectl.get("configmap", SNAPSHOT)
+    try:
+        return decode(config["data"][SNAPSHOT_KEY])
+    except SnapshotError:
+        return None
+
+
+def active(kubectl: Kubectl, service: str) -> int:
+    found = snapshot(kubectl)
+    return sum(slot.state == "active" for slot in found.services[service]) if found else 0
+
+
+@pytest.fixture(scope="module")
+def two_feeds(deployed: Kubectl) -> Kubectl:
+    """A platform whose feeds may lose a replica, as every new one."""
+    until(lambda: active(deployed, "feed") >= 2 and len(processes(deployed, "feed")) >= 2, "two replicas of feed")
+    return deployed
+
+
+def test_replicas_that_die_or_hang_and_a_damaged_snapshot_cost_what_is_stated(two_feeds: Kubectl) -> None:
+    with Traffic(gateway_url(two_feeds)) as traffic:
+        time.sleep(3)
+        feeds = processes(two_feeds, "feed")
+        os.kill(feeds[0], signal.SIGKILL)
+        until(lambda: len(set(processes(two_feeds, "feed")) - set(feeds)) == 1, "the killed one started again")
+        until(lambda: active(two_feeds, "feed") == len(feeds), "all slots in use")
+        assert not traffic.report.failed, traffic.report.failures()
+
+        before = snapshot(two_feeds)
+        assert before is not None
+        damaged = {"data": {SNAPSHOT_KEY: '{"epoch": 1'}}
+        two_feeds.run("patch", "configmap", SNAPSHOT, "--type=merge", f"--patch={json.dumps(damaged)}")
+        until(lambda: snapshot(two_feeds) is not None, "a snapshot that was written anew")
+        after = snapshot(two_feeds)
+        assert after is not None
+        assert after.epoch >= before.epoch
+        time.sleep(3)
+        assert not traffic.report.failed, traffic.report.failures()
+
+        hung = processes(two_feeds, "feed")[0]
+        os.kill(hung, signal.SIGSTOP)
+        try:
+            time.sleep(HUNG_SECONDS)
+        finally:
+            os.kill(hung, signal.SIGCONT)
+        report = traffic.stop()
+    assert {what for _, what, _ in report.failed} <= {"read_feed"}, report.failures()
+    assert len(report.failed) <= HUNG_MOST, report.failures()
+    assert traffic.lost(60) == []
+    assert traffic.doubled() == []
+
+
+@pytest.mark.long
+def test_a_minute_without_the_api_server_is_not_noticed_and_a_gateway_restarts_in_it(two_feeds: Kubectl) -> None:
+    url = gateway_url(two_feeds)
+    (server,) = marked(f"FANFOLD_CLUSTER_OWNER=cluster:{CLUSTER}", "kube-apiserver")
+    gateways = processes(two_feeds, "gateway")
+    with Traffic(url) as traffic:
+        os.kill(server, signal.SIGSTOP)
+        try:
+            time.sleep(AWAY_SECONDS)
+            report = traffic.stop()
+            for gateway in gateways:
+                os.kill(gateway, signal.SIGKILL)
+            until(lambda: serves(url, traffic.token), "gateways that serve from their disks", seconds=60)
+        finally:
+            os.kill(server, signal.SIGCONT)
+    assert not report.failed, report.failures()
+    assert len(report.answered) == 4
+    assert traffic.lost(60) == []
+    assert traffic.doubled() == []
+    until(lambda: active(two_feeds, "feed") >= 2, "the slots in use")
+
+
+def serves(url: str, token: str) -> bool:
+    """Whether a request reaches a service."""
+    try:
+        answer = httpx.get(f"{url}/v1/users/me", headers={"authorization": f"Bearer {token}"}, timeout=5)
+    except httpx.TransportError:
+        return False
+    return answer.status_code == 200
