@@ -41,13 +41,14 @@ from fanfold.contracts.snapshot import Slot, Snapshot, encode
 from fanfold.dev import credentials
 from fanfold.dev.process import free_ports
 from fanfold.dev.stores import BackingStores
+from fanfold.kit.cluster import connect_redis
 from fanfold.kit.identity import Identity, IdentitySigner
 from fanfold.kit.migrations import upgrade
 from fanfold.kit.objects import ensure_bucket
 from fanfold.kit.peers import Peers
 from fanfold.kit.runtime import Runtime
 from fanfold.kit.settings import ObjectStoreSettings, Settings
-from fanfold.kit.valkey import redis_client
+from tests.integration.valkey_cluster import ValkeyCluster
 
 TEMPLATE = "migrated"
 START_SECONDS = 20.0
@@ -69,6 +70,19 @@ def _plain_logs() -> None:
 def stores() -> Iterator[BackingStores]:
     """The three backing stores of this test session."""
     with BackingStores() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def valkey_url(stores: BackingStores) -> str:
+    """The Valkey that components use. A module that wants another overrides this."""
+    return stores.valkey_url
+
+
+@pytest.fixture(scope="session")
+def valkey_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyCluster]:
+    """Three masters that share the slots."""
+    with ValkeyCluster(tmp_path_factory.mktemp("valkey-cluster")) as running:
         yield running
 
 
@@ -109,10 +123,13 @@ def database_url(stores: BackingStores, _template: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def secrets_dir(stores: BackingStores, database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def secrets_dir(
+    stores: BackingStores, valkey_url: str, database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """Folder with every secret that components read."""
     folder = tmp_path_factory.mktemp("secrets")
     credentials.write(folder, stores)
+    (folder / "valkey_url").write_text(valkey_url)
     (folder / "database_url").write_text(database_url)
     return folder
 
@@ -211,10 +228,10 @@ class House:
 
 
 @pytest.fixture
-async def house(settings_for: SettingsFor, stores: BackingStores) -> AsyncIterator[House]:
+async def house(settings_for: SettingsFor, valkey_url: str) -> AsyncIterator[House]:
     """Starts components; Valkey is empty when the test begins."""
     async with AsyncExitStack() as stack:
-        redis = redis_client(stores.valkey_url)
+        redis = connect_redis(valkey_url)
         stack.push_async_callback(redis.aclose)
         await redis.flushall()
         house = House(settings_for, redis, stack)

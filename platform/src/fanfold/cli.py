@@ -104,11 +104,11 @@ def dev(  # noqa: PLR0917 - options of a command
 
 def _streams_command(work: Any) -> Any:
     """Run ``work(redis)`` with a client made from the settings."""
+    from fanfold.kit.cluster import connect_redis  # noqa: PLC0415
     from fanfold.kit.settings import Settings, SettingsError, load  # noqa: PLC0415
-    from fanfold.kit.valkey import redis_client  # noqa: PLC0415
 
     async def main() -> Any:
-        redis = redis_client(load(Settings).secrets.read("valkey_url"))
+        redis = connect_redis(load(Settings).secrets.read("valkey_url"))
         async with redis:
             return await work(redis)
 

@@ -139,7 +139,10 @@ class EmbeddedCache(Record, frozen=True, kw_only=True):
 
 
 class ExternalCache(Record, frozen=True, kw_only=True):
-    """A Valkey or Redis of the user's: the key holds its URL, ``redis://:password@host:6379/0``."""
+    """A Valkey or Redis of the user's: the key holds its URL.
+
+    ``redis://:password@host:6379/0``, or ``redis+cluster://:password@host:6379,host:6379`` for a cluster.
+    """
 
     secret_ref: SecretKeyRef
 

@@ -27,9 +27,9 @@ from fanfold.gateway.sources import source_of
 from fanfold.gateway.tls import Certificates
 from fanfold.gateway.tokens import KeySet, Tokens
 from fanfold.gateway.websocket import Hub
+from fanfold.kit.cluster import connect
 from fanfold.kit.fanin import FanIn
 from fanfold.kit.settings import SettingsError
-from fanfold.kit.valkey import Valkey
 
 if TYPE_CHECKING:
     from fanfold.contracts.snapshot import Snapshot
@@ -56,7 +56,7 @@ async def build(runtime: Runtime[GatewaySettings]) -> None:
     missed = MissedNotifications(balancer, tokens)
     hub = Hub(settings, stats, fan_in, missed.after)
     # Not the runtime's client: that one makes readiness depend on Valkey, and a gateway serves without it.
-    valkey = Valkey(valkey_url)
+    valkey = connect(valkey_url)
     revocations = Revocations(tokens, valkey, hub.close_revoked)
     tokens.reload_keys()
     await revocations.poll()

@@ -80,9 +80,14 @@ class Reconciler:
             for (key, _), count in zip(batch, taken, strict=True)
         ]
         answers = await self._valkey.pipeline(commands)
-        if answers and isinstance(answers[0], ValkeyError) and str(answers[0]).startswith("NOSCRIPT"):
-            await self._valkey.execute("SCRIPT", "LOAD", _TAKE.body)
-            answers = await self._valkey.pipeline(commands)
+        # A server, or some nodes of a cluster, may not know the script; they did nothing then, and know it afterwards.
+        unknown = [
+            at for at, one in enumerate(answers) if isinstance(one, ValkeyError) and str(one).startswith("NOSCRIPT")
+        ]
+        if unknown:
+            whole = await self._valkey.pipeline([("EVAL", _TAKE.body, *commands[at][2:]) for at in unknown])
+            for at, answer in zip(unknown, whole, strict=True):
+                answers[at] = answer
         now = monotonic()
         for (_, bucket), count, answer in zip(batch, taken, answers, strict=True):
             if isinstance(answer, Exception):

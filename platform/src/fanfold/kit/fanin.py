@@ -7,6 +7,7 @@ subscription tells its listeners to ask for what they missed.
 from __future__ import annotations
 
 import asyncio
+from itertools import cycle
 from time import monotonic
 from typing import Any, Final, Protocol, cast
 
@@ -36,11 +37,11 @@ class FanIn:
     """Subscribes on behalf of many listeners.
 
     Args:
-        url: Of the Valkey server.
+        url: Of the Valkey server, or of nodes of a cluster: what one publishes, all tell.
     """
 
     def __init__(self, url: str) -> None:
-        self._address = Address.parse(url)
+        self._addresses = cycle(Address.parse(url))
         self._listeners: dict[bytes, set[Listener]] = {}
         self._confirmed: set[bytes] = set()
         self._connection: _Subscriber | None = None
@@ -88,12 +89,11 @@ class FanIn:
             TimeoutError: It cannot be made, or went silent.
         """
         loop = asyncio.get_running_loop()
+        address = next(self._addresses)
         async with asyncio.timeout(CONNECT_SECONDS):
-            _, connection = await loop.create_connection(
-                lambda: _Subscriber(self), self._address.host, self._address.port
-            )
+            _, connection = await loop.create_connection(lambda: _Subscriber(self), address.host, address.port)
         try:
-            for command in self._address.greeting:
+            for command in address.greeting:
                 connection.send(*(part.encode() for part in command))
             channels = list(self._listeners)
             for start in range(0, len(channels), _BATCH):

@@ -22,13 +22,14 @@ from fanfold.kit import logging as logs
 from fanfold.kit import metrics
 from fanfold.kit.admin import admin_app
 from fanfold.kit.asgi import Edge
+from fanfold.kit.cluster import connect, connect_redis
 from fanfold.kit.db import Database
 from fanfold.kit.hot import HotProtocol, HotRoute, HotRoutes
 from fanfold.kit.identity import IdentitySigner
 from fanfold.kit.outbox import Relay
 from fanfold.kit.peers import Peers
 from fanfold.kit.settings import Configured, SettingsError, load
-from fanfold.kit.valkey import Valkey, redis_client
+from fanfold.kit.valkey import Valkey
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -80,7 +81,7 @@ class Runtime(Generic[Configured]):
     @cached_property
     def valkey(self) -> Valkey:
         """The auto-pipelining client for hot paths; also a readiness check."""
-        valkey = Valkey(self.settings.secrets.read("valkey_url"))
+        valkey = connect(self.settings.secrets.read("valkey_url"))
         self.check("valkey", lambda: valkey.execute("PING"))
         self._stack.push_async_callback(valkey.close)
         return valkey
@@ -88,7 +89,7 @@ class Runtime(Generic[Configured]):
     @cached_property
     def redis(self) -> Redis:
         """redis-py, for streams and publish/subscribe."""
-        redis = redis_client(self.settings.secrets.read("valkey_url"))
+        redis: Redis = connect_redis(self.settings.secrets.read("valkey_url"))
         self._stack.push_async_callback(redis.aclose)
         return redis
 

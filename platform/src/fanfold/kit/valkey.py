@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import hiredis
 from redis.asyncio import Redis
@@ -26,6 +26,8 @@ Command = Sequence[Argument] | bytes
 log = get_logger(__name__)
 
 CONNECT_SECONDS: Final = 2.0
+DEFAULT_PORT: Final = 6379
+CLUSTER_SCHEME: Final = "redis+cluster"
 COMMAND_SECONDS: Final = 2.0
 """A hot read that takes longer is better answered with 503 than waited for."""
 
@@ -157,31 +159,53 @@ class Script:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a server is, and the commands that open a connection to it."""
+    """Where a server is, and how to log in to it."""
 
     host: str
     port: int
-    greeting: tuple[tuple[str, ...], ...]
+    username: str = ""
+    password: str = ""
+    database: int = 0
 
     @classmethod
-    def parse(cls, url: str) -> Address:
-        """``redis://[user[:password]@]host[:port][/database]``; the scheme is not looked at."""
+    def parse(cls, url: str) -> list[Address]:
+        """``redis://[user[:password]@]host[:port][/database]``, or one for each node that a cluster's URL names.
+
+        Raises:
+            ValueError: A port or the database is no number.
+        """
         parts = urlsplit(url)
-        username, password = unquote(parts.username or ""), unquote(parts.password or "")
-        greeting: list[tuple[str, ...]] = []
-        if password:
-            greeting.append(("AUTH", username, password) if username else ("AUTH", password))
-        database = parts.path.strip("/") or "0"
-        if database != "0":
-            greeting.append(("SELECT", database))
-        return cls(parts.hostname or "127.0.0.1", parts.port or 6379, tuple(greeting))
+        login, _, hosts = parts.netloc.rpartition("@")
+        username, _, password = (unquote(part) for part in login.partition(":"))
+        database = int(parts.path.strip("/") or 0)
+        nodes = [urlsplit(f"//{host}") for host in hosts.split(",")]
+        return [
+            cls(node.hostname or "127.0.0.1", node.port or DEFAULT_PORT, username, password, database) for node in nodes
+        ]
+
+    @property
+    def url(self) -> str:
+        """Of this server alone."""
+        login = f"{quote(self.username)}:{quote(self.password)}@" if self.password else ""
+        return f"redis://{login}{self.host}:{self.port}/{self.database}"
+
+    @property
+    def greeting(self) -> tuple[tuple[str, ...], ...]:
+        """Commands that open a connection."""
+        login = (("AUTH", *filter(None, (self.username, self.password))),) if self.password else ()
+        return (*login, ("SELECT", str(self.database))) if self.database else login
+
+
+def is_cluster(url: str) -> bool:
+    """Whether a URL names nodes of a cluster (``redis+cluster://``), not one server."""
+    return urlsplit(url).scheme == CLUSTER_SCHEME
 
 
 class Valkey:
-    """Auto-pipelining client of one server; connects on first use and again after a loss."""
+    """Auto-pipelining client of one server; connects on first use and again after a loss. See `cluster.connect`."""
 
-    def __init__(self, url: str) -> None:
-        self._address = Address.parse(url)
+    def __init__(self, where: str | Sequence[Address]) -> None:
+        self._address = (Address.parse(where) if isinstance(where, str) else where)[0]
         self._connection: _Connection | None = None
         self._connecting: asyncio.Lock = asyncio.Lock()
 
@@ -196,7 +220,7 @@ class Valkey:
 
     async def pipeline(self, commands: Sequence[Command]) -> list[Any]:
         """Commands in one write; answers in order. An error answer stands in its place as an exception object."""
-        answers = await self._send(commands)
+        answers = await self.send(commands)
         return [ValkeyError(str(one)) if isinstance(one, hiredis.ReplyError) else one for one in answers]
 
     async def all(self, commands: Sequence[Command]) -> list[Any]:
@@ -206,7 +230,7 @@ class Valkey:
             ValkeyError: The first error answer, once all are there.
             ValkeyUnavailableError: As for `execute`.
         """
-        answers = await self._send(commands)
+        answers = await self.send(commands)
         _refuse_errors(answers)
         return answers
 
@@ -226,7 +250,12 @@ class Valkey:
             self._connection.close()
             self._connection = None
 
-    async def _send(self, commands: Sequence[Command]) -> list[Any]:
+    async def send(self, commands: Sequence[Command]) -> list[Any]:
+        """Commands in one write; answers in order, those that are errors as they came (`hiredis.ReplyError`).
+
+        Raises:
+            ValkeyUnavailableError: As for `execute`.
+        """
         if not commands:
             return []
         connection = self._connection
@@ -266,5 +295,5 @@ def _refuse_errors(answers: Sequence[Any]) -> None:
 
 
 def redis_client(url: str) -> Redis:
-    """redis-py for everything that is not a hot read: streams, publish/subscribe, administration."""
+    """redis-py for everything that is not a hot read: streams, administration. See `cluster.connect_redis`."""
     return Redis.from_url(url, socket_connect_timeout=CONNECT_SECONDS, health_check_interval=15, protocol=2)

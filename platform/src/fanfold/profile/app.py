@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from fanfold.kit.audience import Audience
+from fanfold.kit.cluster import connect
 from fanfold.kit.db import Database
 from fanfold.kit.export import export_router
 from fanfold.kit.moderation import Desk
 from fanfold.kit.moderation_routes import moderation_router
 from fanfold.kit.streams import Consumer, of_events
 from fanfold.kit.users import Users
-from fanfold.kit.valkey import Valkey
 from fanfold.kit.web import create_app
 from fanfold.profile.archive import Archives
 from fanfold.profile.directory import Directory
@@ -44,7 +44,7 @@ GROUP = "profile"
 async def roles_of(settings: ProfileSettings) -> AsyncIterator[Roles]:
     """What ``fanfold roles`` works with, for a command's short life."""
     database = Database.connect(settings)
-    valkey = Valkey(settings.secrets.read("valkey_url"))
+    valkey = connect(settings.secrets.read("valkey_url"))
     try:
         yield Roles(
             database,

@@ -1,0 +1,107 @@
+"""The client of a Valkey Cluster, against three masters."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from redis.crc import key_slot
+
+from fanfold.kit.cluster import ClusterValkey, connect
+from fanfold.kit.valkey import Script, Valkey, ValkeyError, ValkeyUnavailableError, packed
+from tests.integration.valkey_cluster import ValkeyCluster
+
+pytestmark = pytest.mark.integration
+
+KEYS = [b"key:%d" % number for number in range(60)]
+
+
+@pytest.fixture
+async def valkey(valkey_cluster: ValkeyCluster) -> AsyncIterator[Valkey]:
+    """A new client of an empty cluster."""
+    for number in range(len(valkey_cluster.nodes)):
+        valkey_cluster.client(number).flushall()
+    client = connect(valkey_cluster.url)
+    assert isinstance(client, ClusterValkey)
+    yield client
+    await client.close()
+
+
+async def test_commands_go_where_their_keys_are_and_answers_come_in_order(
+    valkey: Valkey, valkey_cluster: ValkeyCluster
+) -> None:
+    await valkey.all([("SET", key, key.upper()) for key in KEYS])
+    assert await valkey.all([("GET", key) for key in KEYS]) == [key.upper() for key in KEYS]
+    sizes = [valkey_cluster.client(number).dbsize() for number in range(3)]
+    assert sum(sizes) == len(KEYS)
+    assert min(sizes) > 5
+
+
+async def test_many_keys_are_read_by_one_command(valkey: Valkey) -> None:
+    ids = [key[4:].rjust(4, b"0") for key in KEYS]
+    await valkey.all([("SET", b"post:" + one, one) for one in ids[1:]])
+    found, pong, plain = await valkey.all(
+        [packed((b"MGET",), b"post:", ids), ("PING",), ("MGET", b"post:" + ids[1], b"post:none")]
+    )
+    assert found == [None, *ids[1:]]
+    assert (pong, plain) == (b"PONG", [ids[1], None])
+
+
+async def test_scripts_run_where_their_keys_are(valkey: Valkey) -> None:
+    script = Script("redis.call('SET', KEYS[1], ARGV[1]) return redis.call('GET', KEYS[1])")
+    for key in KEYS[:20]:
+        assert await valkey.script(script, [key], [b"1"]) == b"1"
+
+
+async def test_keys_of_two_slots_in_one_command_are_an_error_of_that_command_alone(valkey: Valkey) -> None:
+    wrong, right = await valkey.pipeline([("DEL", *KEYS[:9]), ("SET", KEYS[0], b"x")])
+    assert isinstance(wrong, ValkeyError)
+    assert "CROSSSLOT" in str(wrong)
+    assert right == b"OK"
+
+
+async def test_a_slot_that_moves_is_followed_while_it_moves_and_afterwards(
+    valkey: Valkey, valkey_cluster: ValkeyCluster
+) -> None:
+    key = next(key for key in KEYS if key_slot(key) < 5_000)
+    slot, old, new = key_slot(key), valkey_cluster.client(0), valkey_cluster.client(1)
+    old_id, new_id = (client.execute_command("CLUSTER", "MYID").decode() for client in (old, new))
+    await valkey.execute("SET", key, b"before")
+    new.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", old_id)
+    old.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", new_id)
+    try:
+        assert await valkey.execute("GET", key) == b"before"  # it is still there
+        await valkey.execute("UNLINK", key)
+        await valkey.execute("SET", key, b"asked")  # a key that is not there is made where the slot goes
+        assert await valkey.execute("GET", key) == b"asked"
+        assert new.execute_command("CLUSTER", "COUNTKEYSINSLOT", slot) == 1
+        for client in (new, old):
+            client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", new_id)
+        assert await valkey.all([("GET", key), ("SET", key, b"moved"), ("GET", key)]) == [b"asked", b"OK", b"moved"]
+    finally:
+        new.execute_command("UNLINK", key)
+        for client in (old, new):
+            client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", old_id)
+        await valkey.all([("UNLINK", one) for one in KEYS])
+
+
+async def test_a_lost_node_fails_what_it_owns_and_is_found_again(valkey: Valkey, valkey_cluster: ValkeyCluster) -> None:
+    mine = next(key for key in KEYS if key_slot(key) < 5_000)
+    await valkey.execute("SET", mine, b"1")
+    clients: list[Any] = [valkey_cluster.client(0)]
+    clients[0].execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                assert await valkey.execute("GET", mine) == b"1"
+            except ValkeyUnavailableError:
+                continue
+            break
+
+
+async def test_a_cluster_that_is_not_there_is_told() -> None:
+    client = connect("redis+cluster://:secret@127.0.0.1:1,127.0.0.1:2")
+    with pytest.raises(ValkeyUnavailableError, match="no node of the cluster"):
+        await client.execute("PING")
