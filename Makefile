@@ -36,6 +36,11 @@ figures: bootstrap ## Print memory, image sizes and feed latency of the deployed
 dev: bootstrap ## Run all services as processes with real PostgreSQL, Valkey and S3
 	@$(UV) fanfold dev
 
+##@ Load tests
+.PHONY: loadtest
+loadtest: bootstrap ## Load the running platform and judge it (SCENARIO=celebrity, PROFILE=small|medium|large, URL=, ARGS=)
+	@$(UV) python -m tools.loadtest
+
 ##@ Parts
 .PHONY: cluster cluster-down images
 cluster: bootstrap ## Start the native Kubernetes (no Docker needed; root)

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from fanfold_loadtest.canary import Canary, CanaryError
 from fanfold_loadtest.client import Api, ApiError
+from fanfold_loadtest.cluster import ClusterError, Target
 from fanfold_loadtest.comparison import compare as compare_runs
 from fanfold_loadtest.crowd import Crowd, read_crowd
 from fanfold_loadtest.documents import DocumentError
@@ -158,6 +159,11 @@ def run(
     crowd: Annotated[
         Path | None, typer.Option(help="File of `seed`: log in as its people instead of making some.")
     ] = None,
+    platform: Annotated[
+        str, typer.Option(help="[NAMESPACE/]NAME of the Platform, for scenarios that act on it meanwhile.")
+    ] = "",
+    kubeconfig: Annotated[str | None, typer.Option(help="Way to its cluster; in a pod, the service account.")] = None,
+    upgrade_to: Annotated[str, typer.Option(help="Version for rolling-upgrade; without it, services restart.")] = "",
     metrics: Metrics = "",
 ) -> None:
     """Run a scenario and judge it. Exit code: 0 passed, 1 failed, 2 void (it says nothing), 3 it could not be run.
@@ -168,14 +174,15 @@ def run(
         wanted = scaled(load(scenario), profile.factor * rate_factor, time_factor, profile.factor)
         objectives = load_slos(slos, wanted) if slos else wanted.slos
         seeded = read_crowd(crowd).part(wanted.people) if crowd else None
+        target = Target(platform, kubeconfig, upgrade_to) if platform else None
         collector = RunCollector(wanted.name)
         if metrics:
             _serve_metrics(metrics, collector)
-        done = asyncio.run(_perform(wanted, url, processes, seed, collector, seeded))
-    except (DocumentError, JourneyError, RunError, ApiError) as error:
+        done = asyncio.run(_perform(wanted, url, processes, seed, collector, seeded, target))
+    except (DocumentError, JourneyError, RunError, ApiError, ClusterError) as error:
         raise _failed(str(error), Verdict.BROKEN) from error
     recorder = Recorder.of(wanted.seconds, done.shares)
-    judgement = judge(wanted, objectives, recorder, done.shares, interrupted=done.interrupted)
+    judgement = judge(wanted, objectives, recorder, done.shares, interrupted=done.interrupted, mishaps=done.mishaps)
     content = document(done, recorder, judgement)
     folder = out / f"{wanted.name}-{new_run_id(done.started)}"
     write_all(folder, content)
@@ -240,7 +247,13 @@ def compare(
 
 
 async def _perform(  # noqa: PLR0917 - what the command asks for
-    scenario: Scenario, url: str, processes: int, seed: int, collector: RunCollector, crowd: Crowd | None
+    scenario: Scenario,
+    url: str,
+    processes: int,
+    seed: int,
+    collector: RunCollector,
+    crowd: Crowd | None,
+    target: Target | None,
 ) -> Run:
     with Live(console=console, refresh_per_second=4, transient=True) as display:
 
@@ -248,7 +261,9 @@ async def _perform(  # noqa: PLR0917 - what the command asks for
             display.update(live(progress, at, scenario.seconds))
             collector.update(progress, at / scenario.seconds)
 
-        return await perform(scenario, url, processes=processes, seed=seed, tell=_tell, show=show, crowd=crowd)
+        return await perform(
+            scenario, url, processes=processes, seed=seed, tell=_tell, show=show, crowd=crowd, target=target
+        )
 
 
 def _failed(message: str, code: Verdict = Verdict.FAILED) -> typer.Exit:

@@ -23,7 +23,7 @@ from fanfold_loadtest.actions import ACTIONS
 from fanfold_loadtest.arrivals import DRAIN_SECONDS, LATE_SECONDS, percentile
 from fanfold_loadtest.plan import PLAN_VARIABLE, Plan, Progress, Reader, progress_path, put, read_plan, share_path
 from fanfold_loadtest.recording import Age, Mark, Recorder, Share
-from fanfold_loadtest.schedule import Arrival, arrivals, begins, events
+from fanfold_loadtest.schedule import Arrival, arrivals, begins, celebrity_posts
 from fanfold_loadtest.sockets import Sockets, action
 from fanfold_loadtest.traffic import Traffic, Visit
 
@@ -80,11 +80,11 @@ class Run:
     def perform(self) -> None:
         """Send everything at its time, then wait for what is under way."""
         side = [gevent.spawn(self._report), gevent.spawn(self._account), gevent.spawn(self._keep_logins)]
-        mine = events(self._plan.scenario) if self._plan.index == 0 else []
+        mine = celebrity_posts(self._plan.scenario) if self._plan.index == 0 else []
         if mine:
             side += [gevent.spawn(self._warm)]
         side += self._sockets.start()
-        happenings = [gevent.spawn_later(at, self._happen, phase.name) for at, phase, _ in mine]
+        happenings = [gevent.spawn_later(at, self._happen, phase.name) for at, phase in mine]
         try:
             self._load()
             self._under_way.join(timeout=DRAIN_SECONDS)

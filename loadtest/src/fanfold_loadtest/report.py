@@ -7,6 +7,7 @@ import math
 import os
 from typing import TYPE_CHECKING, Any
 
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from fanfold_loadtest.arrivals import Measurement
@@ -101,15 +102,22 @@ def print_differences(console: Console, differences: Sequence[Difference]) -> No
 
 
 def live(progress: Sequence[Progress], at: float, whole: float) -> Table:
-    """One line while the load runs."""
+    """Two lines while the load runs: how far, and how it goes; then how the generator fares."""
     done, failed = sum(one.done for one in progress), sum(one.failed for one in progress)
     phase = progress[0].phase if progress else "starting"
     # Percentiles of several processes cannot be added up: the worst of them is shown.
     p50, p99 = (max((value for value in values), default=0.0) for values in _columns(progress))
     table = Table.grid(padding=(0, 2))
     table.add_row(
-        f"  {min(at, whole):.0f}/{whole:.0f} s", phase, f"{done} answers", f"{failed} failed",
+        f"  {min(at, whole):.0f}/{whole:.0f} s", ProgressBar(whole, min(at, whole), width=20), phase,
+        f"{done} answers", f"[red]{failed} failed[/]" if failed else "0 failed",
         f"p50 {p50:.1f} ms", f"p99 {p99:.1f} ms",
+    )  # fmt: skip
+    late, dropped = sum(one.late for one in progress), sum(one.dropped for one in progress)
+    busiest = max((one.cpu_cores for one in progress), default=0.0)
+    table.add_row(
+        "  generator", f"{100 * busiest:.0f} % of a core", "",
+        f"{sum(one.under_way for one in progress)} under way", f"{late} late", f"{dropped} dropped", "",
     )  # fmt: skip
     return table
 

@@ -11,6 +11,7 @@ import secrets
 import signal
 import sys
 import time
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
@@ -23,15 +24,17 @@ import msgspec
 from fanfold_loadtest import plan as plans
 from fanfold_loadtest.arrivals import DRAIN_SECONDS
 from fanfold_loadtest.client import Api, Person
+from fanfold_loadtest.cluster import Cluster, acting
 from fanfold_loadtest.journey import UPLOADS, Journey, Step
 from fanfold_loadtest.photos import PHOTOS
 from fanfold_loadtest.plan import PLAN_VARIABLE, Plan, Progress, Reader
 from fanfold_loadtest.recording import Share
-from fanfold_loadtest.schedule import events
+from fanfold_loadtest.schedule import celebrity_posts, cluster_events
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
+    from fanfold_loadtest.cluster import Target
     from fanfold_loadtest.crowd import Crowd
     from fanfold_loadtest.population import Degrees
     from fanfold_loadtest.scenario import Scenario
@@ -62,6 +65,7 @@ class Run:
         started: When the load began.
         shares: What each process measured.
         interrupted: Whether somebody ended it early.
+        mishaps: What was to be done to the platform meanwhile and could not be.
         degrees: Of the seeded graph, where there was one.
     """
 
@@ -71,6 +75,7 @@ class Run:
     started: datetime
     shares: Sequence[Share]
     interrupted: bool = False
+    mishaps: tuple[str, ...] = ()
     degrees: Degrees | None = None
 
 
@@ -115,6 +120,7 @@ async def perform(  # noqa: PLR0913 - what the command asks for
     crowd: Crowd | None = None,
     generators: Generators | None = None,
     stop: asyncio.Event | None = None,
+    target: Target | None = None,
 ) -> Run:
     """Prepare, load, and add up. SIGINT ends the load early; what was measured by then is kept.
 
@@ -128,23 +134,34 @@ async def perform(  # noqa: PLR0913 - what the command asks for
         crowd: Seeded people to log in as, in place of making some.
         generators: Of the load; by default processes beside this one.
         stop: Set, it ends the run early, as SIGINT does while the load runs.
+        target: The Platform that the scenario acts on, if it does.
 
     Raises:
-        RunError: Locust failed, or the run was ended before the load began.
+        RunError: Locust failed, the run was ended before the load began, or it acts on a cluster and there is none.
+        ClusterError: The Platform cannot be reached.
         JourneyError: People and posts could not be made.
     """
     stop, generators = stop or asyncio.Event(), generators or Local(url)
-    async with Api(url) as api:
-        journey = Journey(api, scenario.people, seed, tell, crowd)
-        await _unless(stop, journey.populate())
+    deeds = cluster_events(scenario)
+    if deeds and target is None:
+        raise RunError(
+            f"{scenario.name} acts on the platform it loads: give --platform NAMESPACE/NAME, and --kubeconfig if needed"
+        )
     if "notify" in scenario.mix and processes > MAX_LISTENING:
         raise RunError(f"at most {MAX_LISTENING} processes have authors to listen for; give fewer --processes")
-    await generators.ready(stop)
-    if stop.is_set():
-        raise RunError(ENDED_EARLY)
-    begin_at = time.time() + SYNC_SECONDS + processes
-    parts = [make_plan(journey, scenario, begin_at, (index, processes), seed) for index in range(processes)]
-    shares = await generators.apply(parts, show, stop)
+    async with AsyncExitStack() as stack:
+        cluster = await stack.enter_async_context(Cluster(target)) if target and deeds else None
+        async with Api(url) as api:
+            journey = Journey(api, scenario.people, seed, tell, crowd)
+            await _unless(stop, journey.populate())
+        await generators.ready(stop)
+        if stop.is_set():
+            raise RunError(ENDED_EARLY)
+        begin_at = time.time() + SYNC_SECONDS + processes
+        parts = [make_plan(journey, scenario, begin_at, (index, processes), seed) for index in range(processes)]
+        async with acting(cluster, deeds, begin_at) as acts:
+            shares = await generators.apply(parts, show, stop)
+    shares[0].marks += acts.marks
     return Run(
         scenario,
         url,
@@ -152,6 +169,7 @@ async def perform(  # noqa: PLR0913 - what the command asks for
         datetime.fromtimestamp(begin_at, UTC),
         shares,
         stop.is_set(),
+        mishaps=tuple(acts.mishaps),
         degrees=crowd.degrees if crowd else None,
     )
 
@@ -174,7 +192,7 @@ def make_plan(journey: Journey, scenario: Scenario, begin_at: float, part: tuple
     """One process's part, on what a journey has made."""
     index, of = part
     people = journey.people[1:]
-    publishes = bool(events(scenario))
+    publishes = bool(celebrity_posts(scenario))
     watchers = people[-WATCHERS:] if publishes else []
     posts: dict[str, list[str]] = {}
     for post in journey.posts:

@@ -19,7 +19,8 @@ Percentile = Annotated[float, Meta(gt=0, le=100)]
 Milliseconds = Annotated[float, Meta(gt=0)]
 Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 Action = Literal["feed", "timeline", "post", "like", "follow", "upload", "notify"]
-Deed = Literal["celebrity-post"]
+At = Annotated[float, Meta(ge=0, le=86_400)]
+Service = Annotated[str, Meta(pattern=r"^[a-z][a-z-]{0,30}$")]
 
 CONSEQUENCES: Final[dict[str, str]] = {"post": "photo", "notify": "notification"}
 """What is recorded besides: a post's photo; that a comment reached the author's socket, from its acceptance on."""
@@ -27,16 +28,35 @@ ANY: Final = "*"
 """All phases that are measured, or all kinds of request."""
 
 
-class Event(Struct, frozen=True, forbid_unknown_fields=True):
-    """Something that happens once.
+class CelebrityPost(Struct, frozen=True, forbid_unknown_fields=True, tag="celebrity-post", tag_field="does"):
+    """The most followed publishes a photo, and followers look out for it. `at`: seconds from the phase's beginning."""
 
-    Attributes:
-        at: Seconds from the beginning of its phase.
-        does: `celebrity-post`: the most followed publishes a photo, and followers look out for it.
-    """
+    at: At
 
-    at: Annotated[float, Meta(ge=0, le=86_400)]
-    does: Deed
+
+class Scale(Struct, frozen=True, forbid_unknown_fields=True, tag="scale", tag_field="does"):
+    """A service gets so many replicas more, or less if negative; at the end it has again what it had."""
+
+    at: At
+    service: Service
+    by: Annotated[int, Meta(ge=-100, le=100)]
+
+
+class RestartPod(Struct, frozen=True, forbid_unknown_fields=True, tag="restart-pod", tag_field="does"):
+    """One pod of a service is deleted; Kubernetes makes another."""
+
+    at: At
+    service: Service
+
+
+class Upgrade(Struct, frozen=True, forbid_unknown_fields=True, tag="upgrade", tag_field="does"):
+    """The Platform goes to another version, or its services are restarted one after the other."""
+
+    at: At
+
+
+ClusterEvent = Scale | RestartPod | Upgrade
+Event = CelebrityPost | Scale | RestartPod | Upgrade
 
 
 class Phase(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -230,6 +250,7 @@ def _unknown_in(slo: Slo, scenario: Scenario) -> str | None:
     requests = {ANY, *scenario.mix, *(also for action, also in CONSEQUENCES.items() if action in scenario.mix)}
     if not isinstance(slo, Freshness) and slo.request not in requests:
         return f"slos: {kind}: no request {slo.request}; there are: {', '.join(sorted(requests))}"
-    if isinstance(slo, Freshness) and not any(phase.events for phase in scenario.phases):
+    events = [event for phase in scenario.phases for event in phase.events]
+    if isinstance(slo, Freshness) and not any(isinstance(event, CelebrityPost) for event in events):
         return "slos: freshness: nothing is published: give a phase an event celebrity-post"
     return None

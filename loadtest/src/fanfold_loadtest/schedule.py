@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fanfold_loadtest.arrivals import constant, poisson
+from fanfold_loadtest.scenario import CelebrityPost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fanfold_loadtest.scenario import Event, Phase, Scenario
+    from fanfold_loadtest.scenario import ClusterEvent, Event, Phase, Scenario
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,16 @@ def events(scenario: Scenario) -> list[tuple[float, Phase, Event]]:
     """Events with their times in seconds from the beginning, in order."""
     found = [(begin + event.at, phase, event) for phase, begin in begins(scenario) for event in phase.events]
     return sorted(found, key=lambda entry: entry[0])
+
+
+def celebrity_posts(scenario: Scenario) -> list[tuple[float, Phase]]:
+    """When the celebrity publishes."""
+    return [(at, phase) for at, phase, event in events(scenario) if isinstance(event, CelebrityPost)]
+
+
+def cluster_events(scenario: Scenario) -> list[tuple[float, ClusterEvent]]:
+    """What is done to the platform, and when."""
+    return [(at, event) for at, _, event in events(scenario) if not isinstance(event, CelebrityPost)]
 
 
 def arrivals(scenario: Scenario, seed: int, index: int = 0, of: int = 1) -> list[Arrival]:

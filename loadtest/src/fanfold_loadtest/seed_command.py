@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 DATABASE_VARIABLE: Final = "FANFOLD_LOADTEST_DATABASE_URL"
 CELEBRITIES: Final = [10_000]
+BODY: Final = 2_000
 console = Console()
 
 
@@ -40,7 +41,7 @@ def seed_graph(  # noqa: PLR0913 - options of a command
     ] = CELEBRITIES,
     body: Annotated[
         int, typer.Option(min=0, max=MAX_PEOPLE, help="People who follow each other by Zipf's law.")
-    ] = 2_000,
+    ] = BODY,
     mean: Annotated[
         int, typer.Option(min=1, max=500, help="Whom each of the body follows on average.")
     ] = MEAN_FOLLOWEES,

@@ -58,13 +58,28 @@ class Judgement:
     objectives: tuple[Judged, ...]
 
 
-def judge(
-    scenario: Scenario, slos: Sequence[Slo], recorder: Recorder, shares: Sequence[Share], *, interrupted: bool = False
+def judge(  # noqa: PLR0913 - all that a verdict depends on
+    scenario: Scenario,
+    slos: Sequence[Slo],
+    recorder: Recorder,
+    shares: Sequence[Share],
+    *,
+    interrupted: bool = False,
+    mishaps: Sequence[str] = (),
 ) -> Judgement:
-    """Void before failed: what a bottleneck of the generator adds to latencies is not the platform's fault."""
+    """Void before failed: what a bottleneck of the generator adds to latencies is not the platform's fault.
+
+    Args:
+        scenario: What was run.
+        slos: What must hold.
+        recorder: The sum of the shares.
+        shares: What each process measured.
+        interrupted: Somebody ended it early.
+        mishaps: What was to be done to the platform meanwhile and could not be: nothing can be said of its effect.
+    """
     ages = [age for share in shares for age in share.ages]
     objectives = tuple(_judge(slo, scenario, recorder, ages) for slo in slos)
-    reasons = _why_void(shares, interrupted=interrupted)
+    reasons = [*_why_void(shares, interrupted=interrupted), *mishaps]
     reasons += [f"nothing was measured for: {one.text}" for one in objectives if one.held is None]
     if reasons:
         return Judgement(Verdict.VOID, tuple(reasons), objectives)

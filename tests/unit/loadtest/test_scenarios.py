@@ -32,6 +32,7 @@ def test_each_scenario_that_comes_along_is_sound_and_judges_itself(name: str) ->
 
 def test_the_scenarios_that_users_ask_for_come_along() -> None:
     wanted = {"browse", "celebrity", "thundering-herd", "follow-storm", "notifications", "upload", "soak", "breakpoint"}
+    wanted |= {"ring-churn", "rolling-upgrade"}
     assert wanted <= set(built_in())
 
 
@@ -64,6 +65,16 @@ def test_a_herd_has_a_person_for_each_read_and_more() -> None:
             "mine.yaml:9: slos[0].at_most: no such field; there are: ",
         ),
         ("feed: 1", "dream: 1", "mine.yaml:3: mix: Invalid enum value 'dream'"),
+        (
+            "seconds: 10",
+            "seconds: 10\n    events: [{at: 1, does: dance}]",
+            "mine.yaml:7: phases[0].events[0].does: Invalid value 'dance'",
+        ),
+        (
+            "seconds: 10",
+            "seconds: 10\n    events: [{at: 1, does: scale, service: feed, up: 1}]",
+            "mine.yaml:7: phases[0].events[0].up: no such field; there are: at, ",
+        ),
         ("name: mine", "name: [", "mine.yaml:3: no YAML: "),
         ("seconds: 10", "seconds: 10\n    events: [{at: 10, does: celebrity-post}]", "an event at 10 s"),
         ("seconds: 10", "seconds: 10\n    measured: false", "phases: none is measured"),
