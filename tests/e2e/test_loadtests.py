@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.test_main_job import until
+from tests.e2e.test_upgrades import containerd, tagged, until
+from tools.local import images
 from tools.local.clusters import Kubectl, Native
 from tools.local.up import PLATFORM
 from tools.progress import ROOT, command, say
@@ -137,3 +138,40 @@ def test_what_is_cancelled_keeps_its_report_marked_as_interrupted(runs: Kubectl,
     status = ended("is-cancelled", "Cancelled")
     assert (status["verdict"], status["interrupted"]) == ("void", True), status
     assert "result.json" in kept(runs, status["report"]["location"])
+
+
+@pytest.mark.long
+def test_a_version_whose_gate_is_passed_is_promoted(runs: Kubectl) -> None:
+    (reference,) = [one.reference for one in images.built() if one.name == images.SERVICES]
+    containerd("tag", "--force", reference, tagged(reference, "gated"))
+    template = {
+        "apiVersion": "fanfold.dev/v1alpha1",
+        "kind": "LoadTest",
+        "metadata": {"name": "gate"},
+        "spec": {**RUNS["passes"], "workers": 1, "suspend": True, "platformRef": {"name": PLATFORM}},
+    }
+    file = ROOT / ".build" / "loadtest-gate.json"
+    file.write_text(json.dumps(template))
+    runs.run("apply", "--filename", file)
+    gate = {"soakSeconds": 0, "gate": {"loadTest": "gate"}}
+    change(runs, {"version": "gated", "upgrade": gate})
+    try:
+        seconds = until(lambda: upgrade(runs).get("phase") == "Gating", "every service at the new version", SECONDS)
+        more = until(lambda: upgrade(runs).get("phase") != "Gating", "the gate's verdict", SECONDS)
+        say(f"rolled in {seconds:.0f} s, gate passed in {more:.0f} s")
+        found = upgrade(runs)
+        assert found["phase"] == "Completed", found
+        test: Any = runs.get("loadtest", found["gate"])
+        assert test["status"]["verdict"] == "passed"
+    finally:
+        change(runs, {"upgrade": {"gate": None}})
+
+
+def change(kubectl: Kubectl, spec: dict[str, Any]) -> None:
+    kubectl.run("patch", "platform", PLATFORM, "--type=merge", f"--patch={json.dumps({'spec': spec})}")
+
+
+def upgrade(kubectl: Kubectl) -> dict[str, Any]:
+    platform: Any = kubectl.get("platform", PLATFORM)
+    found: dict[str, Any] = platform["status"].get("upgrade", {})
+    return found

@@ -124,6 +124,7 @@ def test_the_charts_rights_suffice(
     chart_identity: Callable[..., Path],
     make_platform: Any,
     kube: Any,
+    kubelet: Any,
     namespace: str,
     condition: Any,
     eventually: Any,
@@ -140,6 +141,11 @@ def test_the_charts_rights_suffice(
         eventually(lambda: kube.get("Deployment", namespace, "demo-post"), 30)
         kube.patch("Platform", namespace, "demo", {"spec": {"services": {"post": {"replicas": {"min": 1, "max": 1}}}}})
         eventually(lambda: kube.get("HorizontalPodAutoscaler", namespace, "demo-post") is None, 30)
+        spec = {"url": "http://feed.test", "report": {"summaryOnly": True}, "ttlSecondsAfterFinished": 0}
+        kubelet.end(namespace, "run", 0, '{"verdict": "passed"}')
+        head = {"apiVersion": "fanfold.dev/v1alpha1", "kind": "LoadTest", "metadata": {"name": "run"}}
+        kube.apply({**head, "spec": {**spec, "scenario": {"name": "browse"}}}, namespace)
+        eventually(lambda: kube.get("LoadTest", namespace, "run") is None, 60)
     text = log.read_text()
     assert "forbidden: user" not in text.lower(), "what a namespace that ends forbids is no lack of rights"
     password = kube.get("Secret", namespace, "demo-credentials")["data"]["database_password"]
