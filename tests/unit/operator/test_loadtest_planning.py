@@ -99,6 +99,8 @@ def test_one_worker_is_one_job_against_the_platforms_gateway(make: Make) -> None
     labels = master["spec"]["template"]["metadata"]["labels"]
     assert "fanfold.dev/platform" not in labels, "its pods reach no more of the platform than any client"
     assert labels["fanfold.dev/reports-to"] == "demo"
+    assert labels["app.kubernetes.io/part-of"] == "fanfold", "the chart's PodMonitor finds it"
+    assert [one["name"] for one in only["ports"]] == ["admin", "crew"]
     assert "--upload=s3://fanfold/loadtests/prod/run/uid-run" in only["args"]
     assert "--s3-endpoint=http://demo-objectstore:9000" in only["args"]
     sources = next(one for one in pod_spec["volumes"] if one["name"] == "secrets")["projected"]["sources"]
@@ -118,6 +120,7 @@ def test_more_workers_are_a_job_of_their_own_that_is_there_before_the_master(mak
     only = workers["spec"]["template"]["spec"]["containers"][0]
     assert only["args"] == ["worker", "--master=http://run-loadtest:8000", "--url=http://demo-gateway:8000"]
     assert not [one for one in only["volumeMounts"] if one["name"] == "secrets"], "only the master writes the report"
+    assert only["ports"] == []
     assert "--workers=3" in master["spec"]["template"]["spec"]["containers"][0]["args"]
 
 

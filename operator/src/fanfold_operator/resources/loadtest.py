@@ -29,6 +29,14 @@ INPUT_DIR: Final = "/etc/fanfold"
 SCENARIO: Final = "scenario.yaml"
 SLOS: Final = "slos.yaml"
 SUMMARY: Final = "summary.json"
+PORTS: Final = {"admin": ADMIN_PORT, "crew": TRAFFIC_PORT}
+"""Of the master; workers call, and are called by nobody."""
+APP_LABELS: Final = {
+    "app.kubernetes.io/name": "fanfold-loadtest",
+    "app.kubernetes.io/component": meta.LOAD_TEST,
+    "app.kubernetes.io/part-of": "fanfold",
+}
+"""By the last of these the chart's PodMonitor finds them."""
 GRACE_SECONDS: Final = 60
 """From SIGTERM to SIGKILL: requests under way end, and the report is written."""
 SIZE: Final = Resources(requests={"cpu": "250m", "memory": "256Mi"}, limits={"memory": "1Gi"})
@@ -130,8 +138,9 @@ class Run:
             "imagePullPolicy": spec.image_pull_policy,
             "args": args,
             "ports": [
-                {"name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP"},
-                {"name": "crew", "containerPort": TRAFFIC_PORT, "protocol": "TCP"},
+                {"name": name, "containerPort": port, "protocol": "TCP"}
+                for name, port in PORTS.items()
+                if role == MASTER
             ],
             "resources": resources(self.size.requests, self.size.limits),
             "volumeMounts": mounts,
@@ -142,7 +151,7 @@ class Run:
             pod["nodeSelector"] = spec.node_selector
         if spec.tolerations:
             pod["tolerations"] = plain(spec.tolerations)
-        named = {"app.kubernetes.io/name": "fanfold-loadtest", LOADTEST_LABEL: self.name, ROLE_LABEL: role, **labels}
+        named = {**APP_LABELS, LOADTEST_LABEL: self.name, ROLE_LABEL: role, **labels}
         volumes = [*([secrets_volume(files)] if files else []), scratch("1Gi"), *volumes]
         return self._head(
             JOB,
