@@ -14,37 +14,26 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Final, Self
 
 import hiredis
 from redis.commands import AsyncCoreCommands
-from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError, TryAgainError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from fanfold.kit.logging import get_logger
+from fanfold.kit.slots import Node, SlotMap, key_of, name_of, slot_of
 from fanfold.kit.valkey import (
-    Address,
     Argument,
     Command,
     Valkey,
-    ValkeyError,
     ValkeyUnavailableError,
     is_cluster,
     redis_client,
 )
 
-log = get_logger(__name__)
-
-SLOTS: Final = 16_384
 PAUSES: Final = (0.0, 0.05, 0.1, 0.2, 0.4)
 """Seconds before a redirected command is tried again: a failover takes longer, and is told."""
-_KEY_AT: Final = {"EVAL": 3, "EVALSHA": 3, "XGROUP": 2, "XINFO": 2}
-"""Where the first key stands; 1 in other commands. Channels count as keys: nodes tell each other what is published."""
 _REDIRECTIONS: Final = ("MOVED ", "ASK ", "TRYAGAIN ", "CLUSTERDOWN ")
-
-Node = tuple[str, int]
 
 
 def connect(url: str) -> Valkey:
@@ -55,58 +44,6 @@ def connect(url: str) -> Valkey:
 def connect_redis(url: str) -> Any:
     """As `connect`: redis-py, or the same commands of a cluster (`ClusterRedis`)."""
     return ClusterRedis(url) if is_cluster(url) else redis_client(url)
-
-
-class SlotMap:
-    """Which node owns which slot: learnt on first use, and anew when it proves old."""
-
-    def __init__(self, url: str) -> None:
-        self._seeds = Address.parse(url)
-        self._owners: list[Node] = []
-        self._nodes: set[Node] = set()
-        self._learning = asyncio.Lock()
-
-    def address(self, node: Node) -> Address:
-        """How to log in to a node: as to the first that was named."""
-        return replace(self._seeds[0], host=node[0], port=node[1])
-
-    def moved(self, slot: int, host: str, port: int) -> None:
-        """A node said who owns a slot: news that other nodes may not have yet."""
-        if self._owners and host:
-            self._owners[slot] = (host, port)
-        else:
-            self.forget()
-
-    def forget(self) -> None:
-        """The map is old: whoever needs it next reads it anew."""
-        self._owners = []
-
-    async def owners(self) -> list[Node]:
-        """The primary of each slot.
-
-        Raises:
-            ValkeyUnavailableError: No node tells, or slots have no owner.
-        """
-        return self._owners or await self._learn()
-
-    async def _learn(self) -> list[Node]:
-        async with self._learning:
-            if self._owners:
-                return self._owners
-            problem = "no node was named"
-            for node in dict.fromkeys([*self._nodes, *((seed.host, seed.port) for seed in self._seeds)]):
-                client = Valkey([self.address(node)])
-                try:
-                    self._owners = _owners(await client.execute("CLUSTER", "SLOTS"), node)
-                    self._nodes = set(self._owners)
-                except ValkeyError as error:
-                    problem = str(error)
-                else:
-                    log.debug("valkey_cluster_learnt", nodes=len(self._nodes))
-                    return self._owners
-                finally:
-                    await client.close()
-            raise ValkeyUnavailableError(f"no node of the cluster tells who owns which slot: {problem}")
 
 
 class ClusterValkey(Valkey):
@@ -130,7 +67,7 @@ class ClusterValkey(Valkey):
         for command in commands:
             words = _words(command) if isinstance(command, bytes) else command
             parts = _parts(words)
-            shapes.append((len(requests), len(parts), _name(words) == "MGET"))
+            shapes.append((len(requests), len(parts), name_of(words) == "MGET"))
             requests += parts
         await self._carry_out(requests)
         answers = [one.answer for one in requests]
@@ -211,7 +148,7 @@ class ClusterRedis(AsyncCoreCommands):
         if len(args) == 1:
             answers = [await self._client(node).execute_command(*args, **options) for node in set(await self._owners())]
             return answers[-1]
-        slot = _slot(_key_of(args))
+        slot = slot_of(key_of(args))
         for pause in PAUSES:
             try:
                 if pause:
@@ -247,7 +184,7 @@ class ClusterRedis(AsyncCoreCommands):
         owners = await self._owners()
         by_node: defaultdict[Node, list[int]] = defaultdict(list)
         for at, (args, _) in enumerate(commands):
-            by_node[owners[_slot(_key_of(args))]].append(at)
+            by_node[owners[slot_of(key_of(args))]].append(at)
         answers: list[Any] = [None] * len(commands)
 
         async def on(node: Node, places: Sequence[int]) -> None:
@@ -333,48 +270,14 @@ def _words(command: bytes) -> list[bytes]:
     return words
 
 
-def _text(word: Argument) -> str:
-    return word.decode() if isinstance(word, bytes) else str(word)
-
-
-def _name(words: Sequence[Argument]) -> str:
-    return _text(words[0]).upper()
-
-
-def _key_of(words: Sequence[Argument]) -> Argument:
-    name = _name(words)
-    if name in {"XREADGROUP", "XREAD"}:
-        return words[next(at for at, word in enumerate(words) if word in {"STREAMS", b"STREAMS"}) + 1]
-    if " " in name:  # redis-py writes "XINFO GROUPS" as one word
-        return words[1]
-    return words[_KEY_AT.get(name, 1)]
-
-
-def _slot(key: Argument) -> int:
-    return int(key_slot(key if isinstance(key, bytes) else str(key).encode()))
-
-
 def _parts(words: Sequence[Argument]) -> list[_Request]:
-    if _name(words) == "MGET":
-        return [_Request((b"GET", key), _slot(key)) for key in words[1:]]
+    if name_of(words) == "MGET":
+        return [_Request((b"GET", key), slot_of(key)) for key in words[1:]]
     if len(words) == 1:
         return [_Request(words, 0)]  # PING: any node does
-    return [_Request(words, _slot(_key_of(words)))]
+    return [_Request(words, slot_of(key_of(words)))]
 
 
 def _joined(answers: list[Any]) -> Any:
     """The answer of MGET."""
     return next((one for one in answers if isinstance(one, hiredis.ReplyError)), answers)
-
-
-def _owners(ranges: Sequence[Any], told_by: Node) -> list[Node]:
-    """The primary of each slot, from CLUSTER SLOTS: (first, last, (host, port, …), replicas…)."""
-    owners: list[Node | None] = [None] * SLOTS
-    for first, last, (host, port, *_), *_ in ranges:
-        # A node that does not know its own address leaves it out: it is the one that was asked.
-        node = (host.decode() if host else told_by[0], int(port))
-        owners[first : last + 1] = [node] * (last + 1 - first)
-    whole = [node for node in owners if node is not None]
-    if len(whole) != SLOTS:
-        raise ValkeyUnavailableError(f"{SLOTS - len(whole):,} slots of the cluster have no owner")
-    return whole
