@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from redis.crc import key_slot
 
-from fanfold.kit.cluster import ClusterValkey, connect
+from fanfold.contracts import keys
+from fanfold.kit.cluster import ClusterValkey, connect, connect_redis
 from fanfold.kit.valkey import Script, Valkey, ValkeyError, ValkeyUnavailableError, packed
 from tests.integration.valkey_cluster import ValkeyCluster
 
@@ -85,6 +86,47 @@ async def test_a_slot_that_moves_is_followed_while_it_moves_and_afterwards(
         for client in (old, new):
             client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", old_id)
         await valkey.all([("UNLINK", one) for one in KEYS])
+
+
+async def test_streams_of_all_nodes_are_written_in_one_go_and_read_each_where_it_is(
+    valkey: Valkey, valkey_cluster: ValkeyCluster
+) -> None:
+    streams = [keys.stream("posts", partition) for partition in range(8)]
+    async with connect_redis(valkey_cluster.url) as redis:
+        async with redis.pipeline(transaction=False) as pipe:
+            for stream in streams:
+                pipe.xadd(stream, {b"event": stream})
+            ids = await pipe.execute()
+        assert len(ids) == len(streams)
+        for stream, written in zip(streams, ids, strict=True):
+            await redis.xgroup_create(stream, "readers", id="0")
+            ((_, ((read, fields),)),) = await redis.xreadgroup("readers", "me", {stream: ">"}, block=1_000)
+            assert (read, fields) == (written, {b"event": stream})
+            assert (await redis.xinfo_groups(stream))[0]["pending"] == 1
+    assert len({key_slot(stream) // 5_462 for stream in streams}) == 3
+
+
+async def test_a_stream_whose_slot_has_moved_is_written_where_it_is(
+    valkey: Valkey, valkey_cluster: ValkeyCluster
+) -> None:
+    key = next(key for key in KEYS if key_slot(key) < 5_000)
+    slot, nodes = key_slot(key), [valkey_cluster.client(number) for number in range(2)]
+    ids = [node.execute_command("CLUSTER", "MYID").decode() for node in nodes]
+    async with connect_redis(valkey_cluster.url) as redis:
+        await redis.xadd(key, {b"a": b"1"})
+        await redis.delete(key)
+        for node in reversed(nodes):
+            node.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[1])
+        try:
+            async with redis.pipeline(transaction=False) as pipe:
+                pipe.xadd(key, {b"a": b"2"})
+                await pipe.execute()
+            await redis.xadd(key, {b"a": b"3"})
+            assert nodes[1].xlen(key) == 2
+        finally:
+            nodes[1].execute_command("UNLINK", key)
+            for node in nodes:
+                node.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[0])
 
 
 async def test_a_lost_node_fails_what_it_owns_and_is_found_again(valkey: Valkey, valkey_cluster: ValkeyCluster) -> None:
