@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import io
 import json
 import re
@@ -31,6 +32,7 @@ from PIL import Image
 
 from tools.local.clusters import Kubectl, choose
 from tools.local.up import NAMESPACE, PLATFORM, gateway_url
+from tools.progress import StageError
 
 SERVICE, WORKER = "profile", "image-worker"
 WINDOW_SECONDS = 20
@@ -124,9 +126,11 @@ class Platform:
         """Messages that wait for the workers, as a pod of them tells; None if none does."""
         label = f"--selector=fanfold.dev/platform={PLATFORM},fanfold.dev/service={component}"
         pods: Any = self.kubectl.get("pods", label, "--field-selector=status.phase=Running")
+        found = None
         for pod in pods["items"]:
             path = f"/api/v1/namespaces/{NAMESPACE}/pods/{pod['metadata']['name']}:9000/proxy/metrics"
-            found = BACKLOG.search(self.kubectl.run("get", "--raw", path))
+            with contextlib.suppress(StageError):  # it has just gone
+                found = BACKLOG.search(self.kubectl.run("get", "--raw", path))
             if found:
                 return int(float(found.group(1)))
         return None

@@ -10,13 +10,15 @@ import pytest
 from benchmarks.autoscaling import Limits, run
 from tools.local.clusters import Kubectl
 from tools.local.up import gateway_url
+from tools.progress import say
 
-pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(900)]
 
 
 def test_load_adds_replicas_and_calm_takes_them_away(deployed: Kubectl) -> None:
-    record = asyncio.run(run(deployed, gateway_url(deployed), Limits(out=100, into=150)))
+    record = asyncio.run(run(deployed, gateway_url(deployed), Limits(out=180, into=240)))
     samples = record.samples
+    say(", ".join(f"{what} {seconds:.0f} s" for what, seconds in record.reactions().items()))
     assert max(one.service_ready for one in samples) > 1
     assert max(one.worker_ready for one in samples) > 1
     assert (samples[-1].service, samples[-1].worker) == (1, 1)
