@@ -121,7 +121,9 @@ async def test_a_stream_whose_slot_has_moved_is_written_where_it_is(
             async with redis.pipeline(transaction=False) as pipe:
                 pipe.xadd(key, {b"a": b"2"})
                 await pipe.execute()
+            nodes[0].config_resetstat()
             await redis.xadd(key, {b"a": b"3"})
+            assert "errorstat_MOVED" not in nodes[0].info("errorstats")  # it was learnt
             assert nodes[1].xlen(key) == 2
         finally:
             nodes[1].execute_command("UNLINK", key)

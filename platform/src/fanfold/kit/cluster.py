@@ -154,14 +154,14 @@ class ClusterRedis(AsyncCoreCommands):
                 if pause:
                     await asyncio.sleep(pause)
                 return await self._client((await self._owners())[slot]).execute_command(*args, **options)
+            except MovedError as error:  # before AskError, of which redis-py makes it a kind
+                self._map.moved(slot, error.host, error.port)
+                problem: RedisError = error
             except AskError as error:
                 async with self._client((error.host, error.port)).pipeline(transaction=False) as asking:
                     asking.execute_command("ASKING")
                     asking.execute_command(*args, **options)
                     return (await asking.execute())[1]
-            except MovedError as error:
-                self._map.moved(slot, error.host, error.port)
-                problem: RedisError = error
             except (TryAgainError, ClusterDownError) as error:
                 self._map.forget()
                 problem = error
