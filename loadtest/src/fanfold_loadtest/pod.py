@@ -22,6 +22,7 @@ from fanfold_loadtest.recording import Recorder
 from fanfold_loadtest.results import document
 from fanfold_loadtest.runner import Local, Run, RunError, perform
 from fanfold_loadtest.scenario import Scenario, load, load_slos, scaled
+from fanfold_loadtest.schedule import cluster_events
 from fanfold_loadtest.telemetry import RunCollector
 from fanfold_loadtest.uploads import UploadError, upload
 from fanfold_loadtest.verdict import Verdict, judge
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from fanfold_loadtest.plan import Progress
 
 FACTORS: Final = {"small": 1, "medium": 4, "large": 16}
+NO_RIGHTS: Final = "{0} acts on the cluster, which pods of a run may not: fanfold-loadtest run {0} --platform NAME"
 UNUSABLE: Final = (DocumentError, JourneyError, RunError, ApiError, PhotosMissingError)
 LAST_WORDS: Final = Path("/dev/termination-log")
 SECRETS: Final = Path("/run/fanfold/secrets")
@@ -63,6 +65,8 @@ def pod(  # noqa: PLR0913 - what a LoadTest asks for
     try:
         factor = FACTORS[profile]
         wanted = scaled(load(scenario), factor * rate_factor, time_factor, factor)
+        if cluster_events(wanted):
+            raise RunError(NO_RIGHTS.format(wanted.name))
         objectives = load_slos(slos, wanted) if slos else wanted.slos
         done = asyncio.run(_lead(wanted, url.rstrip("/"), seed, workers, admin, crew))
     except UNUSABLE as error:

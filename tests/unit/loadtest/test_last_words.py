@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
+from typer.testing import CliRunner
 
+from fanfold_loadtest.cli import app
 from fanfold_loadtest.last_words import LIMIT_BYTES, Objective, Summary, broken, encoded
 from fanfold_operator.planning import outcome
 
@@ -50,3 +54,12 @@ def test_objectives_that_held_are_left_out_first() -> None:
     read = msgspec.json.decode(encoded(said(reasons=["why"], objectives=[*held, *missed])), type=Summary)
     assert read.objectives[-1] == missed[0]
     assert 3 < len(read.objectives) < 21
+
+
+@pytest.mark.parametrize("name", ["ring-churn", "rolling-upgrade"])
+def test_what_acts_on_the_cluster_is_no_affair_of_pods(name: str, tmp_path: Path) -> None:
+    last = tmp_path / "last"
+    words = ["pod", name, "--url", "http://127.0.0.1:9", f"--last-words={last}"]
+    assert CliRunner().invoke(app, words).exit_code == 3
+    read = msgspec.json.decode(last.read_bytes(), type=Summary)
+    assert (read.verdict, read.reasons[0].startswith(f"{name} acts on the cluster")) == ("broken", True)
