@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -48,8 +48,8 @@ RUNS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def runs(cluster: Native, deployed: Kubectl) -> Kubectl:
-    """All of them at once: each waits most of its time."""
+def runs(cluster: Native, deployed: Kubectl) -> Iterator[Kubectl]:
+    """All of them at once: each waits most of its time. They are gone when the Platform is deleted."""
     command("build-loadtest-image", [ROOT / "images" / "build.sh", IMAGE], seconds=1800)
     lines = command("list-images", [ROOT / "images" / "build.sh", "--list"], seconds=60).splitlines()
     archive = next(line.split()[2] for line in lines if line.startswith(f"{IMAGE} "))
@@ -64,7 +64,8 @@ def runs(cluster: Native, deployed: Kubectl) -> Kubectl:
         file = ROOT / ".build" / f"loadtest-{name}.json"
         file.write_text(json.dumps(body))
         deployed.run("apply", "--filename", file)
-    return deployed
+    yield deployed
+    deployed.run("delete", "loadtests", "--all", "--timeout=60s", seconds=90)
 
 
 @pytest.fixture
