@@ -283,7 +283,8 @@ def _result(run: Run) -> dict[str, Any]:
     if found is None:
         return result | ({"verdict": "broken"} if state.phase is Phase.FAILED else {})
     held = {True: "yes", False: "no", None: "unknown"}
-    result |= _figures(found.per_second, found.p99_ms)
+    if found.verdict != "broken":
+        result |= _figures(found.per_second, found.p99_ms)
     result |= {
         "verdict": found.verdict,
         "interrupted": found.interrupted,
