@@ -250,6 +250,8 @@ def test_a_run_without_last_words_has_failed_and_what_is_known_is_told(make: Mak
 def test_cancelled_it_keeps_what_it_measured_marked_as_interrupted(make: Make) -> None:
     told = status(make({"cancel": True}, [job()], pods=[RUNS], live=Live(600, 1.0, 50.0, 0.01, 0.4)))
     assert (told["phase"], told["cancelTime"]) == ("Running", "2026-01-02T03:04:05Z")
+    between = make({"cancel": True}, [job()], told, pods=[said("{}", 2)])
+    assert (status(between)["phase"], plan(between).delete) == ("Running", ()), "the pod has ended, its Job not yet"
     text = json.dumps(SUMMARY | {"verdict": "void", "interrupted": True, "reasons": ["the run was interrupted"]})
     told = status(make({"cancel": True}, [BROKE], told, pods=[said(text, 2)]))
     assert (told["phase"], told["verdict"], told["interrupted"]) == ("Cancelled", "void", True)

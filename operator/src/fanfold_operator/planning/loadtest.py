@@ -14,7 +14,7 @@ from fanfold_operator.conditions import Condition, find, is_true, merge, timesta
 from fanfold_operator.kinds import JOB, Key, key_of
 from fanfold_operator.planning import components, environment
 from fanfold_operator.planning.actions import Actions, Images
-from fanfold_operator.planning.outcome import runs, summary_of, why_waiting
+from fanfold_operator.planning.outcome import ran, runs, summary_of, why_waiting
 from fanfold_operator.resources import loadtest, meta
 
 if TYPE_CHECKING:
@@ -137,8 +137,13 @@ class Run:
     def _begun(self, job: Manifest) -> State:
         if is_true(job, "Complete") or is_true(job, "Failed"):
             return self._over(job)
+        if ran(self.master):  # the Job tells of its end a moment after the pod
+            return State(Phase(self.before.get("phase", Phase.PENDING)), "it has ended, its Job is about to say so")
         if self.spec.cancel and (given_up := self._given_up()):
             return State(Phase.CANCELLED, given_up)
+        return self._under_way()
+
+    def _under_way(self) -> State:
         if not runs(self.master):
             return State(Phase.PENDING, why_waiting(self.master))
         if self.spec.cancel:

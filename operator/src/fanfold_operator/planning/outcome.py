@@ -80,6 +80,11 @@ def runs(pod: Manifest | None) -> bool:
     return "running" in _container(pod).get("state", {})
 
 
+def ran(pod: Manifest | None) -> bool:
+    """Whether its container has ended."""
+    return "terminated" in _container(pod).get("state", {})
+
+
 def _container(pod: Manifest | None) -> Manifest:
     statuses = (pod or {}).get("status", {}).get("containerStatuses") or [{}]
     first: Manifest = statuses[0]
