@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fanfold_loadtest.comparison import Difference
+    from fanfold_loadtest.facts import Chart
     from fanfold_loadtest.recording import Recorder
     from fanfold_loadtest.results import Document
 
@@ -47,7 +48,7 @@ def report(content: Document) -> str:
     if content.share.ages:
         charts.append(freshness_chart(content))
     body = [_heading(content), _objectives(content), _figures(content), *map(_chart, charts)]
-    body += [_graph(content), _generator(content)]
+    body += [_server(content), _graph(content), _generator(content)]
     return _page(f"Load test {content.scenario.name}: {content.verdict}", body)
 
 
@@ -128,6 +129,17 @@ def histogram_chart(recorder: Recorder) -> go.Figure:
     return _dress(chart, "Share of answers within a time", "milliseconds", "percent of the answers")
 
 
+def server_chart(chart: Chart, content: Document) -> go.Figure:
+    """What the platform said of itself, over time, with what happened."""
+    figure = go.Figure()
+    for number, line in enumerate(chart.lines):
+        colour = {"color": COLOURS[number % len(COLOURS)]}
+        figure.add_scatter(x=line.times, y=line.values, name=line.name, mode="lines", line=colour)
+    for mark in content.share.marks:
+        figure.add_vline(x=mark.at, line={"dash": "dash", "color": "#b3261e"}, annotation_text=escape(mark.what))
+    return _dress(figure, chart.title, "seconds from the beginning", chart.unit)
+
+
 def freshness_chart(content: Document) -> go.Figure:
     """Ages at which followers saw posts."""
     seen = [age for age in content.share.ages if age.seconds is not None]
@@ -186,6 +198,13 @@ def _figures(content: Document) -> str:
         cells = "".join(f"<td class=n>{'-' if value is None else value}</td>" for value in values)
         rows.append(f"<tr><td>{escape(row.phase)}</td><td>{escape(row.request)}</td>{cells}</tr>")
     return f"<h2>Latency in milliseconds</h2><table><tr><th>phase<th>request{head}</tr>{''.join(rows)}</table>"
+
+
+def _server(content: Document) -> str:
+    if not content.server:
+        return "<h2>The platform</h2><p class=note>Prometheus was not asked (--prometheus): no figures of its own.</p>"
+    charts = "".join(_chart(server_chart(chart, content)) for chart in content.server)
+    return f"<h2>The platform, by its own metrics</h2>{charts}"
 
 
 def _graph(content: Document) -> str:

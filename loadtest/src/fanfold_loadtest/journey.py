@@ -41,6 +41,7 @@ POSTS: Final = 30
 READERS: Final = 5
 """People whose whole feeds are checked."""
 GATEWAY_SECONDS: Final = 60.0
+WHERE: Final = "`make dev` serves http://127.0.0.1:8080, `kubectl get platforms` shows a cluster's"
 VARIANTS_SECONDS: Final = 120.0
 SETTLE_SECONDS: Final = 30.0
 """For fan-out to arrive and for counts, cached for seconds, to be counted again."""
@@ -117,13 +118,16 @@ class Journey:
         await self._step("measure feed reads", lambda: self._measure(rate, seconds))
         return self.outcome
 
-    async def populate(self) -> None:
+    async def populate(self, patience: float | None = None) -> None:
         """Make people, follows, photos, posts, likes and comments.
+
+        Args:
+            patience: Seconds for the gateway to answer at all; `GATEWAY_SECONDS` without.
 
         Raises:
             JourneyError: A step failed.
         """
-        await self._step("find the gateway", self._find_gateway)
+        await self._step("find the gateway", partial(self._find_gateway, patience or GATEWAY_SECONDS))
         if self._crowd is None:
             await self._step("register people", self._register)
             await self._step("follow", self._follow)
@@ -148,7 +152,7 @@ class Journey:
 
     # ---- making a platform that is worth looking at -----------------------------------------------------------------
 
-    async def _find_gateway(self) -> str:
+    async def _find_gateway(self, patience: float) -> str:
         async def answers() -> str | None:
             try:
                 await self.api.send("GET", "/v1/users/me")
@@ -156,7 +160,7 @@ class Journey:
                 return None if error.status == httpx.codes.UNAUTHORIZED else str(error)
             return "somebody without a token is let in"
 
-        await _until(answers, GATEWAY_SECONDS)
+        await _until(answers, patience, f"; is this the gateway's URL? {WHERE}")
         return self.api.url
 
     async def _register(self) -> str:
@@ -384,7 +388,7 @@ async def _gather(work: Callable[[Any], Coroutine[Any, Any, Answer]], items: Seq
     return [task.result() for task in running]
 
 
-async def _until(check: Callable[[], Awaitable[str | None]], seconds: float) -> None:
+async def _until(check: Callable[[], Awaitable[str | None]], seconds: float, hint: str = "") -> None:
     """Ask again until ``check`` returns None.
 
     Raises:
@@ -393,7 +397,7 @@ async def _until(check: Callable[[], Awaitable[str | None]], seconds: float) -> 
     deadline = time.monotonic() + seconds
     while (reason := await check()) is not None:
         if time.monotonic() >= deadline:
-            raise JourneyError(f"{reason} (waited {seconds:g} s)")
+            raise JourneyError(f"{reason} (waited {seconds:g} s){hint}")
         await asyncio.sleep(POLL_SECONDS)
 
 

@@ -8,12 +8,14 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 
+from fanfold_loadtest.facts import Chart
 from fanfold_loadtest.population import Degrees
 from fanfold_loadtest.recording import Age, Mark, Recorder, Share, milliseconds
 from fanfold_loadtest.scenario import Scenario
 from fanfold_loadtest.schedule import begins
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from fanfold_loadtest.recording import Tally
@@ -61,6 +63,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
         share: The sum of what the processes measured, with its histograms.
         cpu_percent: Of one core, each generator process.
         degrees: Of the seeded graph, where there was one.
+        server: What the platform said of itself meanwhile, if Prometheus was asked.
     """
 
     format: int = FORMAT
@@ -76,9 +79,10 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     cpu_percent: list[float]
     share: Share
     degrees: Degrees | None = None
+    server: list[Chart] = []
 
 
-def document(run: Run, recorder: Recorder, judgement: Judgement) -> Document:
+def document(run: Run, recorder: Recorder, judgement: Judgement, server: Sequence[Chart] = ()) -> Document:
     """All that is kept of a run."""
     total = Share(
         ages=[age for share in run.shares for age in share.ages],
@@ -102,6 +106,7 @@ def document(run: Run, recorder: Recorder, judgement: Judgement) -> Document:
         cpu_percent=[round(share.cpu_percent, 1) for share in run.shares],
         share=total,
         degrees=run.degrees,
+        server=list(server),
     )
 
 

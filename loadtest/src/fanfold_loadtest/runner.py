@@ -43,6 +43,8 @@ START_SECONDS: Final = 60.0
 """For a Locust process to start, to see who has seen the last post, and to end."""
 SYNC_SECONDS: Final = 3.0
 """From the start of the processes to the common beginning of their load, each more process some more."""
+FIND_SECONDS: Final = 5.0
+"""For the gateway to answer: a wrong URL is told soon."""
 WATCHERS: Final = 5
 MAX_LISTENING: Final = (UPLOADS - 2) // 2
 """Each process comments on posts of its own listeners: two at least, for nobody notifies themselves."""
@@ -153,7 +155,7 @@ async def perform(  # noqa: PLR0913 - what the command asks for
         cluster = await stack.enter_async_context(Cluster(target)) if target and deeds else None
         async with Api(url) as api:
             journey = Journey(api, scenario.people, seed, tell, crowd)
-            await _unless(stop, journey.populate())
+            await _unless(stop, journey.populate(FIND_SECONDS))
         await generators.ready(stop)
         if stop.is_set():
             raise RunError(ENDED_EARLY)

@@ -48,6 +48,7 @@ class Observed:
         output: What the load generator said.
         code: How it ended.
         canary: Its process.
+        results: What the run wrote.
     """
 
     url: str
@@ -56,6 +57,7 @@ class Observed:
     output: str
     code: int
     canary: ChildProcess
+    results: Path
 
     def window(self) -> Window:
         """From the beginning of the load until now."""
@@ -129,13 +131,15 @@ def observed() -> Iterator[Observed]:
         started = time.time()
         command = [*loadtest, "run", f"{folder}/watched.yaml", "--url", platform.url, "--out", f"{folder}/results"]
         run = subprocess.run(
-            [*command, "--metrics", run_address],
+            [*command, "--metrics", run_address, "--prometheus", url],
             capture_output=True,
             text=True,
             timeout=RUN_SECONDS,
             check=False,
         )
-        yield Observed(url, platform, started, run.stdout + run.stderr, run.returncode, canary)
+        written = list((folder / "results").glob("*"))
+        assert len(written) == 1, run.stdout + run.stderr
+        yield Observed(url, platform, started, run.stdout + run.stderr, run.returncode, canary, written[0])
 
 
 @pytest.fixture

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 from dashboards.alerts import ALERTS, RECORDS
 from dashboards.boards import BOARDS
 from dashboards.grafana import ANNOTATIONS, Board, Panel, expression
 from dashboards.query import Prometheus, QueryError
 from dashboards.render import draw, main, pictures
+from fanfold_loadtest.results import read
 from tests.unit.dashboards.exposed import TARGET, grouped, selectors
 
 if TYPE_CHECKING:
@@ -126,6 +128,44 @@ def test_dashboards_are_drawn_with_their_data_and_say_who_drew_them(
         pictures(written[:1])
         assert (tmp_path / "overview.png").read_bytes().startswith(b"\x89PNG")
         assert (tmp_path / "overview.png").stat().st_size > 100_000
+
+
+def test_the_report_of_a_run_shows_the_platforms_own_figures_beside_its_own(observed: Observed) -> None:
+    content = read(observed.results / "result.json")
+    charts = {chart.title: {line.name for line in chart.lines} for chart in content.server}
+    assert {"Load of the ring", "Replicas", "Saturation: CPU", "Saturation: messages waiting"} <= charts.keys()
+    assert {"feed", "gateway", "post"} <= charts["Replicas"]
+    assert "feed-0" in charts["Load of the ring"]
+    page = (observed.results / "report.html").read_text()
+    assert all(chart.title in page for chart in content.server)
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")
+def test_the_report_opens_in_a_browser_without_network_and_a_person_reads_it(
+    observed: Observed, tmp_path: Path
+) -> None:
+    content = read(observed.results / "result.json")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1200, "height": 900})
+        asked, problems = [], []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.goto((observed.results / "report.html").as_uri())
+        page.wait_for_function("document.querySelectorAll('.js-plotly-plot .main-svg').length > 0")
+        assert page.locator("h1").inner_text() == "Load test: watched"
+        assert page.locator(".verdict").inner_text() == content.verdict
+        shown = page.locator(".js-plotly-plot").count()
+        assert shown == len(content.server) + 2 + bool(content.share.ages)
+        titles = page.locator(".gtitle").all_text_contents()
+        assert {chart.title for chart in content.server} <= {title.strip() for title in titles}
+        assert page.locator(".js-plotly-plot .scatterlayer .js-line").count() >= shown
+        assert "celebrity posts" in page.locator(".annotation-text").all_text_contents()
+        picture = page.screenshot(full_page=True, path=tmp_path / "report.png")
+        browser.close()
+    assert problems == []
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert len(picture) > 100_000
 
 
 def test_a_prometheus_that_is_not_there_or_a_query_that_is_none_is_told_in_one_line(

@@ -12,6 +12,7 @@ from dashboards.alerts import ALERTS, BURNING, RECORDS
 from dashboards.boards import BOARDS
 from dashboards.generate import files, main
 from dashboards.grafana import ANNOTATIONS, DATASOURCE, Board, Panel, dashboard, expression
+from fanfold_loadtest import facts
 from tests.unit.dashboards.exposed import TARGET, bare, families, grouped, selectors
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -22,7 +23,7 @@ PANELS = [(board, panel) for board in BOARDS for panel in board.panels]
 
 
 def expressions() -> list[str]:
-    shown = [query for _, panel in PANELS for _, query in panel.queries]
+    shown = [query for _, panel in PANELS for _, query in panel.queries] + facts.queries()
     return [*shown, *(one.query for one in ANNOTATIONS), *(alert.expr for alert in ALERTS), *RECORDS.values()]
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,22 @@ def test_a_gateway_that_is_not_there_ends_the_demo_with_one_clear_line(monkeypat
     (line,) = result.stderr.strip().splitlines()
     assert line.startswith("fanfold-loadtest: find the gateway: ")
     assert "ConnectError" in line
+
+
+def test_a_run_against_a_wrong_url_ends_in_seconds_with_a_hint(tmp_path: Path) -> None:
+    started = time.monotonic()
+    result = CliRunner().invoke(app, ["run", "browse", "--url", "http://127.0.0.1:9", "--out", str(tmp_path)])
+    assert result.exit_code == 3
+    assert time.monotonic() - started < journey.GATEWAY_SECONDS / 2
+    (line,) = result.stderr.strip().splitlines()
+    assert "is this the gateway's URL? `make dev` serves http://127.0.0.1:8080" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_scenarios_that_act_on_a_cluster_ask_for_one_before_anything_is_made() -> None:
+    result = CliRunner().invoke(app, ["run", "ring-churn", "--url", "http://127.0.0.1:9"])
+    assert result.exit_code == 3
+    assert "give --platform NAMESPACE/NAME" in result.stderr
 
 
 @pytest.mark.parametrize(
