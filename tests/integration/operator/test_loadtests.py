@@ -159,6 +159,20 @@ def test_cancelled_before_anybody_answers_it_ends_without_a_report(
     eventually(lambda: not kube.list("Job", namespace), SECONDS)
 
 
+def test_cancelled_while_it_runs_its_last_words_count(
+    kube: Any, kubelet: Any, namespace: str, run: Any, phase: Any, status: Status, eventually: Any
+) -> None:
+    run()
+    phase("Seeding")
+    kube.patch("LoadTest", namespace, "run", {"spec": {"cancel": True}})
+    eventually(lambda: status().get("message") == "it was told to end", 30)
+    words = {"verdict": "void", "interrupted": True, "reasons": ["the run was interrupted"]}
+    kubelet.end(namespace, "run", 2, json.dumps(words))
+    told = phase("Cancelled")
+    assert (told["verdict"], told["interrupted"], told["message"]) == ("void", True, "the run was interrupted")
+    assert told["report"]["configMap"] == "run-report"
+
+
 def test_a_suspended_one_begins_when_it_is_let_go_and_one_whose_time_is_over_goes(
     kube: Any, kubelet: Any, namespace: str, run: Any, phase: Any, eventually: Any
 ) -> None:
