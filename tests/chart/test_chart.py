@@ -205,6 +205,22 @@ def test_images_come_from_the_repository_named(render: Render) -> None:
     assert env["FANFOLD_OPERATOR_IMAGE_VERSION"] == "1.2.3"
 
 
+def test_a_canary_sings_to_the_demo_platform_when_it_is_asked_for(render: Render) -> None:
+    def canaries(demo: str) -> list[dict[str, Any]]:
+        return [one for one in of_kind(render(demo), "Deployment") if one["metadata"]["name"].endswith("-canary")]
+
+    assert canaries('demo={"enabled":true}') == []
+    assert canaries('demo={"canary":true}') == []
+    (canary,) = canaries('demo={"enabled":true,"name":"shop","canary":true}')
+    template = canary["spec"]["template"]
+    (container,) = template["spec"]["containers"]
+    assert "--url=http://shop-gateway:8000" in container["args"]
+    assert container["image"].rpartition(":")[0].endswith("/fanfold-loadtest")
+    assert canary["spec"]["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+    assert template["metadata"]["labels"]["app.kubernetes.io/part-of"] == "fanfold"  # a PodMonitor finds it by that
+    assert [port["name"] for port in container["ports"]] == ["admin"]
+
+
 def test_a_demo_platform_is_made_after_the_definitions_and_once(render: Render) -> None:
     assert of_kind(render(), "Platform") == []
     demo = of_kind(render('demo={"enabled":true,"spec":{"feed":{"length":30}}}'), "Platform")[0]
@@ -278,7 +294,7 @@ def _closed(node: Any) -> Any:
 @pytest.mark.timeout(180)
 def test_what_it_renders_is_what_kubernetes_knows(render: Render, api_schemas: Any) -> None:
     documents = render(
-        'demo={"enabled":true}', 'imagePullSecrets=[{"name":"x"}]', 'nodeSelector={"a":"b"}',
+        'demo={"enabled":true,"canary":true}', 'imagePullSecrets=[{"name":"x"}]', 'nodeSelector={"a":"b"}',
         'uninstall={"platforms":"Delete"}',
     )  # fmt: skip
     checked = [one for one in documents if one["kind"] not in {"CustomResourceDefinition", "Platform"}]
