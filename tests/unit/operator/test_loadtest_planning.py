@@ -170,7 +170,9 @@ def test_it_waits_for_what_is_not_there_and_says_so_until_its_deadline(
     told = status(run)
     assert (told["phase"], told["conditions"][0]["reason"]) == ("Pending", "Waiting")
     assert words in told["message"]
-    late = status(make({**spec, "deadlineSeconds": 10}, now=NOW + timedelta(seconds=60), **rest))
+    spec = {**spec, "deadlineSeconds": 10}
+    assert status(make(spec, status=told, now=NOW + timedelta(seconds=9), **rest))["waitsSince"] == told["waitsSince"]
+    late = status(make(spec, status=told, now=NOW + timedelta(seconds=10), **rest))
     assert (late["phase"], late["verdict"]) == ("Failed", "broken")
     assert words in late["message"]
 
@@ -179,6 +181,7 @@ def test_a_suspended_one_waits_for_ever(make: Make) -> None:
     run = make({"suspend": True}, now=NOW + timedelta(days=30))
     assert plan(run).apply == ()
     assert status(run)["phase"] == "Suspended"
+    assert "waitsSince" not in status(run), "what it waits for counts from when it is let go"
 
 
 def test_a_job_that_is_there_is_not_written_again(make: Make, resource: Any) -> None:

@@ -194,9 +194,8 @@ class Run:
         return ""
 
     def _in_time(self, state: State) -> State:
-        created = datetime.fromisoformat(self.resource["metadata"]["creationTimestamp"])
-        limit = self.spec.deadline_seconds
-        if self.now - created < timedelta(seconds=limit):
+        since, limit = self.before.get("waitsSince"), self.spec.deadline_seconds
+        if since is None or self.now - datetime.fromisoformat(since) < timedelta(seconds=limit):
             return state
         return State(Phase.FAILED, f"it could not begin within {limit} s: {state.message}")
 
@@ -259,6 +258,8 @@ def status(run: Run) -> dict[str, Any]:
     new: dict[str, Any] = {"observedGeneration": generation, "phase": state.phase.value}
     if state.message:
         new["message"] = state.message
+    if run.job is None and state.phase is Phase.PENDING:
+        new["waitsSince"] = before.get("waitsSince") or timestamp(run.now)
     if run.job is not None:
         new["startTime"] = before.get("startTime") or timestamp(run.now)
     if run.spec.cancel:

@@ -362,7 +362,7 @@ class LoadTestSpec(Record, frozen=True, kw_only=True):
 
     Attributes:
         workers: Pods that send the load; with 1 the master does.
-        deadline_seconds: Longest time from its creation to its end.
+        deadline_seconds: Longest time it may wait to begin, and longest that its Jobs may take.
         suspend: It does not begin.
         ttl_seconds_after_finished: It is deleted so long after its end; None: never.
     """
