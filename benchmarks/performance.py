@@ -14,7 +14,9 @@ from common.tables import number, spread, table
 from overload import kept
 
 PAGE: Final = ROOT / "docs" / "performance.md"
-NAMES: Final = ("gateway", "feed_read", "churn", "overload")
+_ORDER: Final = ("gateway", "feed_read", "churn", "overload", "fanout", "photos", "likes")
+NAMES: Final = tuple(name for name in _ORDER if (FOLDER / f"{name}.json").exists())
+"""What has been measured, in the order of the page: a benchmark without results has no section."""
 _INTRODUCTION: Final = """# Performance
 
 Written by `uv run python benchmarks/performance.py` from the results of the runs named below; `make bench` makes them
@@ -144,13 +146,74 @@ def _overload(figures: dict[str, Any]) -> list[str]:
     return [introduction, table(head, rows)]
 
 
+def _fanout(figures: dict[str, Any]) -> list[str]:
+    ways = {
+        "queue": "through the queue: event, pages of followers, chunks, one script per 500 feeds",
+        "pipelined": "the same checks and writes as pipelined commands, without a queue",
+        "jobs": "one job per follower on a stream",
+    }
+    queue = figures["deliveries"]["queue"]["median"]
+    rows = [
+        [title, spread(figures["deliveries"][name]), f"{queue / figures['deliveries'][name]['median']:.1f}"]
+        for name, title in ways.items()
+    ]
+    cold = [[f"{int(count):,} followees", spread(times, 1)] for count, times in figures["cold_read_ms"].items()]
+    last = figures["last_follower"]
+    modes = [
+        ["pushed in batches (`batched`)", spread(last["batched_seconds"], 2)],
+        ["folded in on read (`pull`)", spread(last["pull_seconds"], 2)],
+    ]
+    return [
+        table(["deliveries into warm feeds", "a second", "the queue by it"], rows),
+        f"A cached feed takes **{number(figures['feed_bytes'])} bytes** of Valkey.",
+        table(["a cold feed read", "ms"], cold),
+        table(["until the last of the crowd sees a post", "seconds"], modes),
+    ]
+
+
+def _photos(figures: dict[str, Any]) -> list[str]:
+    ways = {"fanfold": "Fanfold", "plain": "plain Pillow"}
+    rows = [
+        [title, spread(figures[name]["per_core_second"], 2), spread(figures[name]["peak_mib"])]
+        for name, title in ways.items()
+    ]
+    return [table(["photos", "a core-second", "most memory, MiB"], rows)]
+
+
+def _likes(figures: dict[str, Any]) -> list[str]:
+    ways = {"kept": "kept for seconds, counted once however many ask", "each": "a COUNT for each read"}
+    rows = [
+        [
+            title,
+            spread(figures["ways"][name]["of_one"]),
+            spread(figures["ways"][name]["of_others"]),
+            spread(figures["ways"][name]["others_p50_ms"], 1),
+            spread(figures["ways"][name]["others_p99_ms"], 1),
+        ]
+        for name, title in ways.items()
+    ]
+    head = ["counts of the one post", "its reads a second", "others' a second", "others' p50, ms", "p99, ms"]
+    return [f"One COUNT alone takes {spread(figures['count_ms'], 1)} ms.", table(head, rows)]
+
+
 _TITLES: Final = {
     "gateway": "## The gateway beside its peers",
     "feed_read": "## Reading a feed",
     "churn": "## Members that come and go",
     "overload": "## More than there is room for",
+    "fanout": "## A post's way to its followers",
+    "photos": "## Photos",
+    "likes": "## A post with a million likes",
 }
-_SECTIONS: Final = {"gateway": _gateway, "feed_read": _feed_read, "churn": _churn, "overload": _overload}
+_SECTIONS: Final = {
+    "gateway": _gateway,
+    "feed_read": _feed_read,
+    "churn": _churn,
+    "overload": _overload,
+    "fanout": _fanout,
+    "photos": _photos,
+    "likes": _likes,
+}
 
 
 if __name__ == "__main__":
