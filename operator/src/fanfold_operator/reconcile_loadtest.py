@@ -11,7 +11,7 @@ from fanfold_operator import kinds
 from fanfold_operator.api import ApiError
 from fanfold_operator.apply import LOAD_TEST_MANAGER
 from fanfold_operator.kinds import Key, Manifest, key_of
-from fanfold_operator.planning import loadtest
+from fanfold_operator.planning import loadtest, loadtest_status
 from fanfold_operator.planning.outcome import runs
 from fanfold_operator.resources.loadtest import references
 from fanfold_operator.ring.endpoints import admin_port
@@ -64,7 +64,7 @@ class LoadTests:
         run = replace(run, live=await self._live(run))
         await self._writer.bring_about(loadtest.plan(run), LOAD_TEST_MANAGER)
         # Of the same picture as the plan: a Job that has ended since is newer than what is known of its pod.
-        status = loadtest.status(run)
+        status = loadtest_status.status(run)
         if await self._writer.status(resource, status):
             await self._recorder.record(resource, status["conditions"])
         return await self._next(replace(run, resource={**resource, "status": status}))

@@ -11,7 +11,8 @@ import pytest
 
 from fanfold_operator.kinds import Manifest, key_of
 from fanfold_operator.planning.actions import Images
-from fanfold_operator.planning.loadtest import CANCEL_SECONDS, Phase, Run, expires_in, plan, status
+from fanfold_operator.planning.loadtest import CANCEL_SECONDS, Phase, Run, expires_in, plan
+from fanfold_operator.planning.loadtest_status import status
 from fanfold_operator.planning.outcome import Live, live
 from fanfold_operator.scrape import Sample, Scrape
 
