@@ -52,8 +52,8 @@ images: bootstrap ## Build the container images
 
 ##@ Speed
 .PHONY: bench
-bench: bootstrap ## Measure gateway, feeds, fan-out, photos, churn and overload beside their peers; write docs/performance.md (30 min)
-	@for name in gateway feed_read churn overload fanout photos likes performance; do $(UV) python benchmarks/$$name.py; done
+bench: bootstrap ## Measure everything that has figures, beside its peers; write docs/performance.md (45 min)
+	@for name in gateway feed_read churn overload fanout photos likes generator celebrity performance; do $(UV) python benchmarks/$$name.py; done
 
 ##@ Quality
 .PHONY: test test-fast test-long lint format openapi dashboards reference

@@ -14,7 +14,7 @@ from common.tables import number, spread, table
 from overload import kept
 
 PAGE: Final = ROOT / "docs" / "performance.md"
-_ORDER: Final = ("gateway", "feed_read", "churn", "overload", "fanout", "photos", "likes")
+_ORDER: Final = ("gateway", "feed_read", "churn", "overload", "fanout", "photos", "likes", "generator", "celebrity")
 NAMES: Final = tuple(name for name in _ORDER if (FOLDER / f"{name}.json").exists())
 """What has been measured, in the order of the page: a benchmark without results has no section."""
 _INTRODUCTION: Final = """# Performance
@@ -196,6 +196,49 @@ def _likes(figures: dict[str, Any]) -> list[str]:
     return [f"One COUNT alone takes {spread(figures['count_ms'], 1)} ms.", table(head, rows)]
 
 
+def _generator(figures: dict[str, Any]) -> list[str]:
+    generators = figures["generators"]
+    rows = [
+        [
+            one["title"],
+            spread(one["per_core_second"]),
+            spread(one["cpu_us"]),
+            spread(one["p50_ms"], 2),
+            spread(one["p99_ms"], 2),
+        ]
+        for one in sorted(generators.values(), key=lambda one: -one["per_core_second"]["median"])
+    ]
+    rate = number(figures["rate"])
+    head = ["generator", "requests a core-second", f"CPU at {rate}/s, µs a request", "p50 reported, ms", "p99, ms"]
+    ratio = generators["fanfold"]["per_core_second"]["median"] / generators["locust"]["per_core_second"]["median"]
+    introduction = (
+        f"Recording and scheduling leave {100 * ratio:.0f} % of what plain Locust sends. The server answers at once: "
+        f"what is reported at {rate}/s is mostly the generator's own."
+    )
+    return [introduction, table(head, rows)]
+
+
+def _celebrity(figures: dict[str, Any]) -> list[str]:
+    rows = []
+    for run in figures["runs"]:
+        pairs = ((run["p50_ms"][phase], run["p99_ms"][phase]) for phase in run["p50_ms"])
+        times = ["none answered" if None in pair else "{:.1f} / {:.0f}".format(*pair) for pair in pairs]
+        last = "never" if run["last_follower_s"] is None else f"{run['last_follower_s']:.2f}"
+        rows.append([run["mode"], number(run["followers"]), *times, last, number(run["failed"]), run["verdict"]])
+    head = [
+        "mode",
+        "followers",
+        "feed p50 / p99 before, ms",
+        "during",
+        "after",
+        "last follower, s",
+        "failed",
+        "verdict",
+    ]
+    seeding = [[number(one["people"]), number(one["follows"]), f"{one['seconds']:.1f}"] for one in figures["seeding"]]
+    return [table(head, rows), "To seed a graph:", table(["people", "follows", "seconds"], seeding)]
+
+
 _TITLES: Final = {
     "gateway": "## The gateway beside its peers",
     "feed_read": "## Reading a feed",
@@ -204,6 +247,8 @@ _TITLES: Final = {
     "fanout": "## A post's way to its followers",
     "photos": "## Photos",
     "likes": "## A post with a million likes",
+    "generator": "## The load generator",
+    "celebrity": "## A celebrity posts",
 }
 _SECTIONS: Final = {
     "gateway": _gateway,
@@ -213,6 +258,8 @@ _SECTIONS: Final = {
     "fanout": _fanout,
     "photos": _photos,
     "likes": _likes,
+    "generator": _generator,
+    "celebrity": _celebrity,
 }
 
 

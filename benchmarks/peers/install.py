@@ -26,6 +26,7 @@ WHEELS: Final = (
     "uvloop>=0.21",
     "xxhash>=3.5",
 )
+VEGETA: Final = "github.com/tsenart/vegeta/v12@v12.12.0"
 DEBS: Final = ("haproxy", "liblua5.3-0", "libopentracing-c-wrapper0", "libopentracing1", "nginx")
 """HAProxy and nginx with the libraries that a bare Debian 12 has not."""
 _LIBRARIES: Final = FOLDER / "root" / "usr" / "lib" / f"{os.uname().machine}-linux-gnu"
@@ -72,11 +73,31 @@ def install() -> None:
         uv = shutil.which("uv") or str(ROOT / ".build" / "bin" / "uv")
         _run([uv, "venv", "--quiet", "--clear", str(FOLDER / "venv")])
         _run([uv, "pip", "install", "--quiet", "--python", str(python()), *WHEELS])
+    install_nginx()
+
+
+def install_nginx() -> None:
+    """Nginx and HAProxy, if they are missing; raises as `install`."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
     if not (haproxy().exists() and nginx().exists()):
         say("peers: Debian packages")
         _run(["apt-get", "download", "--quiet", *DEBS])
         for package in sorted(FOLDER.glob("*.deb")):
             _run(["dpkg-deb", "-x", str(package), str(FOLDER / "root")])
+
+
+def vegeta() -> Path:
+    """The load generator written in Go."""
+    return FOLDER / "vegeta"
+
+
+def install_vegeta() -> None:
+    """vegeta, if it is missing; raises as `install`."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    if not vegeta().exists():
+        say("peers: vegeta")
+        go = shutil.which("go") or str(ROOT / ".build" / "bin" / "go")
+        _run([go, "install", VEGETA], {"GOBIN": str(FOLDER)})
 
 
 def versions() -> dict[str, str]:
@@ -88,8 +109,16 @@ def versions() -> dict[str, str]:
     }
 
 
-def _run(command: Sequence[str]) -> None:
-    done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=600, check=False)
+def _run(command: Sequence[str], env: dict[str, str] | None = None) -> None:
+    done = subprocess.run(
+        command,
+        cwd=FOLDER,
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
     if done.returncode:
         raise PeerError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
 
