@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -79,7 +80,8 @@ def command(name: str, arguments: Sequence[str | Path], *, seconds: float, env: 
     """
     LOGS.mkdir(parents=True, exist_ok=True)
     log = LOGS / f"{name}.log"
-    with log.open("w") as output:
+    with tempfile.NamedTemporaryFile("w+", dir=LOGS, errors="replace", delete=False) as output:
+        Path(output.name).replace(log)  # of several at once each reads its own output; the last one's keeps the name
         try:
             process = subprocess.run(  # noqa: S603 - our own commands
                 [str(argument) for argument in arguments],
@@ -96,7 +98,8 @@ def command(name: str, arguments: Sequence[str | Path], *, seconds: float, env: 
             problem = f"no end within {seconds:.0f} s"
         except FileNotFoundError as error:
             raise StageError(f"{name}: {error.filename} is not there; run `make bootstrap`") from error
-    text = log.read_text(errors="replace")
+        output.seek(0)
+        text = output.read()
     if problem:
         tail = "\n".join(text.splitlines()[-TAIL_LINES:])
         raise StageError(f"{tail}\n{name}: {problem}; the whole log is {log.relative_to(ROOT)}")
