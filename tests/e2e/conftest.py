@@ -13,17 +13,13 @@ from tools.progress import StageError, say
 
 CLUSTER = "fanfold-e2e"
 LAST = "test_main_job.py"
-"""Ends with the removal of the platform that the others share."""
+"""Ends with the removal of the platform that the others share, and of its operator."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What upgrades the shared platform comes before what removes it."""
-    first = next((place for place, item in enumerate(items) if item.path.name == LAST), None)
-    if first is not None:
-        upgrades = [item for item in items if item.path.name == "test_upgrades.py" and "e2e" in item.path.parts]
-        items[first:first] = upgrades
-        rest = items[first + len(upgrades) :]
-        items[first + len(upgrades) :] = [item for item in rest if item not in upgrades]
+    """What changes the shared platform comes before what removes it."""
+    last = [item for item in items if item.path.name == LAST]
+    items[:] = [item for item in items if item not in last] + last
 
 
 @pytest.fixture(scope="session")

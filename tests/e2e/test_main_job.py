@@ -13,9 +13,10 @@ import pytest
 
 from fanfold.contracts import snapshot as snapshots
 from fanfold.contracts.components import COMPONENTS
+from tests.e2e.traffic import Traffic
 from tools.local.clusters import Kubectl
-from tools.local.up import PLATFORM, gateway_url
-from tools.progress import ROOT, StageError
+from tools.local.up import EXAMPLE, PLATFORM, RELEASE, gateway_url
+from tools.progress import ROOT, StageError, say
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
@@ -162,16 +163,66 @@ def test_a_platform_that_names_a_missing_secret_says_so_and_recovers(deployed: K
     deployed.run("delete", "platform", "waiting", "--timeout=60s", seconds=90)
 
 
-def test_a_deleted_platform_leaves_nothing_but_its_data(deployed: Kubectl) -> None:
-    deployed.run("delete", "platform", PLATFORM, "--timeout=60s", seconds=90)
+def pod_ids(kubectl: Kubectl) -> set[str]:
+    """What the platform's pods are made from, whichever pods an autoscaler added or took."""
+    selector = f"--selector=fanfold.dev/platform={PLATFORM},fanfold.dev/service"
+    found = [pod["metadata"] for pod in items(kubectl.get("pods", selector)) if pod["status"]["phase"] == "Running"]
+    staying = [one for one in found if "deletionTimestamp" not in one]
+    return {one["labels"].get("pod-template-hash", one["uid"]) for one in staying}
+
+
+def leftovers(kubectl: Kubectl) -> list[Any]:
+    """What belongs to the platform, but its data."""
     kinds = (
         "platformservices,hashrings,deployments,statefulsets,services,jobs,pods,configmaps,serviceaccounts,"
         "poddisruptionbudgets,horizontalpodautoscalers,networkpolicies,roles,rolebindings"
     )
+    return items(kubectl.get(kinds, f"--selector=fanfold.dev/platform={PLATFORM}"))
 
-    def gone() -> bool:
-        return not items(deployed.get(kinds, f"--selector=fanfold.dev/platform={PLATFORM}"))
 
-    until(gone, "everything that belonged to the platform is gone", seconds=90)
+def of_release(kubectl: Kubectl) -> list[str]:
+    """What there is of the chart, hooks included, but the definitions."""
+    kinds = (
+        "deployments,jobs,pods,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,flowschemas,"
+        "networkpolicies,poddisruptionbudgets,services,configmaps"
+    )
+    found = items(kubectl.get(kinds, f"--selector=app.kubernetes.io/instance={RELEASE}"))
+    return [f"{one['kind']}/{one['metadata']['name']}" for one in found]
+
+
+def test_without_the_operator_platforms_go_on_serving_and_the_next_one_changes_nothing(deployed: Kubectl) -> None:
+    before = pod_ids(deployed)
+    with Traffic(gateway_url(deployed)) as traffic:
+        started = time.monotonic()
+        until(lambda: sum(traffic.report.answered.values()) > 30, "people use the platform")
+        warm = time.monotonic() - started
+        deployed.helm("uninstall", RELEASE, "--wait", "--timeout=60s", seconds=90)
+        until(lambda: not of_release(deployed), "nothing of the chart is left", seconds=60)
+        assert deployed.get("platform", PLATFORM), "the definitions stay, and what is defined by them"
+        install = ("install", RELEASE, ROOT / "charts" / "fanfold", "--set=uninstall.platforms=Delete")
+        deployed.helm(*install, "--wait", "--timeout=120s", seconds=150)
+        deployed.run("wait", f"platform/{PLATFORM}", "--for=condition=Ready", "--timeout=60s", seconds=90)
+        report = traffic.stop()
+    failed = [one for one in report.failed if one[0] > warm]
+    say(f"operator removed and installed again: {dict(report.answered)}, {len(failed)} failed")
+    assert not failed, report.failures()
+    assert pod_ids(deployed) == before
+
+
+def test_a_deleted_platform_leaves_nothing_but_its_data(deployed: Kubectl) -> None:
+    deployed.run("delete", "platform", PLATFORM, "--timeout=60s", seconds=90)
+    until(lambda: not leftovers(deployed), "everything that belonged to the platform is gone", seconds=90)
     claims = items(deployed.get("persistentvolumeclaims", f"--selector=fanfold.dev/platform={PLATFORM}"))
     assert claims, "deletionPolicy Retain keeps the data"
+
+
+def test_uninstalling_takes_a_platform_along_that_is_only_half_there(deployed: Kubectl) -> None:
+    deployed.run("apply", "--server-side", "--filename", EXAMPLE)
+    deployed.run("wait", f"platform/{PLATFORM}", "--for=condition=DatabaseReady", "--timeout=120s", seconds=150)
+    started = time.monotonic()
+    deployed.helm("uninstall", RELEASE, "--wait", "--timeout=300s", seconds=330)
+    say(f"uninstalled with its platform in {time.monotonic() - started:.0f} s")
+    assert not items(deployed.get("platforms")), "at the moment it ended"
+    assert not leftovers(deployed)
+    assert items(deployed.get("persistentvolumeclaims", f"--selector=fanfold.dev/platform={PLATFORM}")), "data stays"
+    until(lambda: not of_release(deployed), "neither the operator nor the hook is left", seconds=60)
