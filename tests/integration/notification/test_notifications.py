@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -15,11 +15,12 @@ import pytest
 from fanfold.contracts import events, keys
 from fanfold.contracts.blobs import UserBlob
 from fanfold.contracts.events import Commented, Event, Followed, Liked, PostCreated, PostDeleted
-from fanfold.contracts.ids import new_id
+from fanfold.contracts.ids import first_id, new_id
 from fanfold.kit.fanin import FanIn
 from fanfold.kit.streams import publish
 from fanfold.notification import repository
 from fanfold.notification.drafts import Draft
+from fanfold.notification.models import Notification
 
 pytestmark = pytest.mark.integration
 
@@ -339,3 +340,24 @@ async def test_a_reader_who_resumes_after_an_id_never_misses_one_that_was_commit
     async with asyncio.timeout(20):
         await asyncio.gather(resume(), *(write(number) for number in range(40)))
     assert len(set(seen)) == 41
+
+
+async def test_what_was_told_long_ago_goes_when_something_new_is_told(room: Room) -> None:
+    ada, bob, eve = [await room.user(name) for name in ("ada", "bob", "eve")]
+    ages = {89: [ada], 91: [ada, eve], 400: [ada]}
+    async with room.house.runtimes["notification"].database.transaction() as session:
+        for days, users in ages.items():
+            moment = datetime.now(UTC) - timedelta(days=days)
+            told = first_id(int(moment.timestamp() * 1000))
+            for user in users:
+                about = new_id()
+                session.add(
+                    Notification(user_id=user, id=told, kind="like", actor_id=bob, subject_id=about, created_at=moment)
+                )
+    await room.send(Followed(follower_id=bob, followee_id=ada))
+
+    async def trimmed() -> bool:
+        return [item["kind"] for item in (await room.page(ada))["items"]] == ["follow", "like"]
+
+    await until(trimmed)
+    assert len((await room.page(eve))["items"]) == 1  # nobody told her anything

@@ -47,6 +47,11 @@ def new_id() -> UUID:
     return _generator.next()
 
 
+def first_id(millis: int) -> UUID:
+    """Below every id made at or after this moment (Unix milliseconds), and above those made before."""
+    return UUID(int=millis << 80)
+
+
 def id_millis(identifier: UUID) -> int:
     """Milliseconds since the Unix epoch at which ``identifier`` was made.
 

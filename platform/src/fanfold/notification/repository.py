@@ -68,6 +68,13 @@ async def add(session: AsyncSession, draft: Draft, created_at: datetime) -> Row[
     return added or (await connection.execute(_told(draft))).one()
 
 
+async def trim(session: AsyncSession, user_id: UUID, before: UUID) -> None:
+    """Delete what a user was told below an id: one range of the primary key, mostly empty."""
+    connection = await session.connection()
+    columns = _notification.c
+    await connection.execute(delete(_notification).where(columns.user_id == user_id, columns.id < before))
+
+
 def _told(draft: Draft) -> Select[Any]:
     columns = _notification.c
     return select(_notification).where(

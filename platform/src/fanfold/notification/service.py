@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import UUID
 
 from fanfold.contracts import events, internal, keys
+from fanfold.contracts.ids import first_id
 from fanfold.kit.errors import Unprocessable
 from fanfold.notification import repository
 from fanfold.notification.drafts import draft, mentions
@@ -143,12 +144,15 @@ class _Ear:
 class Notifier:
     """The writing side: rows for those an event concerns, then a push to who is there."""
 
-    def __init__(self, database: Database, users: Users, audience: Audience, peers: Peers, pushes: Pushes) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - what it works with
+        self, database: Database, users: Users, audience: Audience, peers: Peers, pushes: Pushes, keep: timedelta
+    ) -> None:
         self._database = database
         self._users = users
         self._audience = audience
         self._peers = peers
         self._pushes = pushes
+        self._keep = keep
 
     async def handle(self, event: events.AnyEvent) -> None:
         """One event; idempotent."""
@@ -180,7 +184,9 @@ class Notifier:
         async with self._database.transaction() as session:
             if told.kind in await repository.muted(session, told.user_id):
                 return
-            row = await repository.add(session, told, datetime.now(UTC))
+            now = datetime.now(UTC)
+            row = await repository.add(session, told, now)
+            await repository.trim(session, told.user_id, first_id(int((now - self._keep).timestamp() * 1000)))
         if row.created_at < datetime.now(UTC) - REPEAT:
             return  # liked, unliked and liked again: told once
         for shown in await show(self._users, [row], repository.NONE):

@@ -22,3 +22,5 @@ class NotificationSettings(Settings):
     pushes_per_window: int = Field(default=20, ge=1)
     """Most pushes to one user in `window_seconds`; the rest is polled."""
     window_seconds: int = Field(default=10, ge=1)
+    notification_days: int = Field(default=90, ge=1)
+    """Older ones go when their user is told something new: lists end, and what grows without use does not grow."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from fanfold.contracts.events import GROUPS
@@ -26,7 +27,8 @@ async def build(runtime: Runtime[NotificationSettings]) -> None:
     settings = runtime.settings
     users = Users(runtime.valkey, runtime.peers, settings.media_base_url)
     audience = Audience(runtime.valkey, runtime.peers, users)
-    notifier = Notifier(runtime.database, users, audience, runtime.peers, Pushes(runtime.valkey, settings))
+    pushes, keep = Pushes(runtime.valkey, settings), timedelta(days=settings.notification_days)
+    notifier = Notifier(runtime.database, users, audience, runtime.peers, pushes, keep)
     handle = of_events(notifier.handle)
     for topic in TOPICS:
         consumer = Consumer(runtime.redis, topic=topic, group=GROUP, name=settings.instance, handle=handle)
