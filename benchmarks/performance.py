@@ -223,7 +223,7 @@ def _celebrity(figures: dict[str, Any]) -> list[str]:
     for run in figures["runs"]:
         pairs = ((run["p50_ms"][phase], run["p99_ms"][phase]) for phase in run["p50_ms"])
         times = ["none answered" if None in pair else "{:.1f} / {:.0f}".format(*pair) for pair in pairs]
-        last = "never" if run["last_follower_s"] is None else f"{run['last_follower_s']:.2f}"
+        last = "not in 30" if run["last_follower_s"] is None else f"{run['last_follower_s']:.2f}"
         rows.append([run["mode"], number(run["followers"]), *times, last, number(run["failed"]), run["verdict"]])
     head = [
         "mode",
@@ -236,7 +236,12 @@ def _celebrity(figures: dict[str, Any]) -> list[str]:
         "verdict",
     ]
     seeding = [[number(one["people"]), number(one["follows"]), f"{one['seconds']:.1f}"] for one in figures["seeding"]]
-    return [table(head, rows), "To seed a graph:", table(["people", "follows", "seconds"], seeding)]
+    introduction = (
+        "The run prepares itself with six posts of the celebrity, and three more follow. Batched to a million warm "
+        "feeds these are nine million deliveries, paced at 200,000 a second: while the load lasts, the large lane has "
+        "a queue, and the follower at its end waits for all of it."
+    )
+    return [introduction, table(head, rows), "To seed a graph:", table(["people", "follows", "seconds"], seeding)]
 
 
 _TITLES: Final = {
