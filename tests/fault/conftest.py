@@ -39,6 +39,7 @@ from tests.fault.links import Link
 from tests.integration.conftest import (  # noqa: F401 - fixtures
     _plain_logs,
     _template,
+    cache_url,
     database_url,
     secrets_dir,
     settings_for,

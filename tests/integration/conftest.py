@@ -74,8 +74,8 @@ def stores() -> Iterator[BackingStores]:
 
 
 @pytest.fixture(scope="session")
-def valkey_url(stores: BackingStores) -> str:
-    """The Valkey that components use. A module that wants another overrides this."""
+def cache_url(stores: BackingStores) -> str:
+    """The Valkey that components use. A module that wants another overrides this (`valkey_url` is a plugin's)."""
     return stores.valkey_url
 
 
@@ -124,12 +124,12 @@ def database_url(stores: BackingStores, _template: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def secrets_dir(
-    stores: BackingStores, valkey_url: str, database_url: str, tmp_path_factory: pytest.TempPathFactory
+    stores: BackingStores, cache_url: str, database_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """Folder with every secret that components read."""
     folder = tmp_path_factory.mktemp("secrets")
     credentials.write(folder, stores)
-    (folder / "valkey_url").write_text(valkey_url)
+    (folder / "valkey_url").write_text(cache_url)
     (folder / "database_url").write_text(database_url)
     return folder
 
@@ -228,10 +228,10 @@ class House:
 
 
 @pytest.fixture
-async def house(settings_for: SettingsFor, valkey_url: str) -> AsyncIterator[House]:
+async def house(settings_for: SettingsFor, cache_url: str) -> AsyncIterator[House]:
     """Starts components; Valkey is empty when the test begins."""
     async with AsyncExitStack() as stack:
-        redis = connect_redis(valkey_url)
+        redis = connect_redis(cache_url)
         stack.push_async_callback(redis.aclose)
         await redis.flushall()
         house = House(settings_for, redis, stack)

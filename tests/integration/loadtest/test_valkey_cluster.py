@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="session")
-def valkey_url(valkey_cluster: ValkeyCluster) -> str:
+def cache_url(valkey_cluster: ValkeyCluster) -> str:
     """Of the cluster."""
     return valkey_cluster.url
 
