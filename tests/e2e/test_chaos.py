@@ -20,12 +20,15 @@ from fanfold.contracts.snapshot import SNAPSHOT_KEY, Snapshot, SnapshotError, de
 from tests.e2e.conftest import CLUSTER
 from tests.e2e.traffic import Traffic
 from tools.local.clusters import Kubectl
-from tools.local.up import PLATFORM, gateway_url
+from tools.local.up import PLATFORM, RELEASE, gateway_url
+from tools.progress import StageError, say
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 SNAPSHOT = f"{PLATFORM}-snapshot"
 AWAY_SECONDS = 60.0
+SUCCESSION_SECONDS = 17.0
+"""15 s by contract; kubectl's own calls, of which each look takes two, are in what is measured."""
 HUNG_SECONDS = 12.0
 """Longer than a request may take (10 s), so that a paused replica is noticed by its silence."""
 HUNG_MOST = 20
@@ -114,6 +117,37 @@ def test_replicas_that_die_or_hang_and_a_damaged_snapshot_cost_what_is_stated(tw
     assert len(report.failed) <= HUNG_MOST, report.failures()
     assert traffic.lost(60) == []
     assert traffic.doubled() == []
+
+
+def test_an_operator_that_is_killed_is_succeeded_within_fifteen_seconds(two_feeds: Kubectl) -> None:
+    def holder() -> str:
+        lease: Any = two_feeds.get("lease", f"{RELEASE}-operator")
+        return str(lease["spec"]["holderIdentity"])
+
+    def succeeded() -> bool:
+        return holder() not in {"", before} and _exists(two_feeds, budget)
+
+    operators: Any = two_feeds.get("pods", "--selector=app.kubernetes.io/component=operator")
+    before, budget = holder(), f"poddisruptionbudget/{PLATFORM}-feed"
+    (leader,) = (one["metadata"]["name"] for one in operators["items"] if before.startswith(one["metadata"]["name"]))
+    with Traffic(gateway_url(two_feeds)) as traffic:
+        os.kill(min(marked(f"HOSTNAME={leader}")), signal.SIGKILL)
+        killed = time.monotonic()
+        two_feeds.run("delete", budget)
+        until(succeeded, "another leader, and what was deleted put back by it", seconds=60)
+        seconds = time.monotonic() - killed
+        report = traffic.stop()
+    say(f"operator killed: {seconds:.1f} s until its successor has repaired, {sum(report.answered.values())} requests")
+    assert seconds < SUCCESSION_SECONDS
+    assert not report.failed, report.failures()
+
+
+def _exists(kubectl: Kubectl, what: str) -> bool:
+    try:
+        kubectl.run("get", what)
+    except StageError:
+        return False
+    return True
 
 
 @pytest.mark.long
