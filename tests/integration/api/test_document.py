@@ -12,6 +12,8 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
+from tests.integration.api.commands import outcome
+
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
 SECONDS: Final = 300
@@ -64,12 +66,5 @@ async def test_the_platform_does_what_its_document_says(platform: str, tmp_path:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    assert process.stdout is not None
-    try:
-        async with asyncio.timeout(SECONDS):
-            said = (await process.stdout.read()).decode(errors="replace")
-            code = await process.wait()
-    finally:
-        if process.returncode is None:
-            process.kill()
+    code, said = await outcome(process, SECONDS)
     assert code == 0, said[-20_000:]

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.integration.api.commands import outcome
+
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 TOUR = Path(__file__).parents[3] / "docs" / "api.md"
@@ -38,13 +40,6 @@ async def test_every_command_of_the_tour_does_what_it_says(platform: str, house:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    assert process.stdout is not None
-    try:
-        async with asyncio.timeout(SECONDS):
-            said = (await process.stdout.read()).decode(errors="replace")
-            code = await process.wait()
-    finally:
-        if process.returncode is None:
-            process.kill()
+    code, said = await outcome(process, SECONDS)
     assert code == 0, said[-3_000:]
     assert said.endswith("the end of the tour\n")
