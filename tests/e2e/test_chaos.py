@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,10 @@ import pytest
 from fanfold.contracts.snapshot import SNAPSHOT_KEY, Snapshot, SnapshotError, decode
 from tests.e2e.conftest import CLUSTER
 from tests.e2e.traffic import Traffic
+from tests.e2e.waiting import exists, until
 from tools.local.clusters import Kubectl
 from tools.local.up import PLATFORM, RELEASE, gateway_url
-from tools.progress import StageError, say
+from tools.progress import say
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -33,15 +33,6 @@ HUNG_SECONDS = 12.0
 """Longer than a request may take (10 s), so that a paused replica is noticed by its silence."""
 HUNG_MOST = 20
 """Feed reads that may wait in vain for a paused replica until it is ejected: those of ten seconds, at most."""
-
-
-def until(condition: Callable[[], object], what: str, seconds: float = 120) -> None:
-    """Fails with what did not come about."""
-    started = time.monotonic()
-    while not condition():
-        if time.monotonic() - started > seconds:
-            pytest.fail(f"not within {seconds:.0f} s: {what}")
-        time.sleep(0.25)
 
 
 def marked(mark: str, command: str = "") -> list[int]:
@@ -125,7 +116,7 @@ def test_an_operator_that_is_killed_is_succeeded_within_fifteen_seconds(two_feed
         return str(lease["spec"]["holderIdentity"])
 
     def succeeded() -> bool:
-        return holder() not in {"", before} and _exists(two_feeds, budget)
+        return holder() not in {"", before} and exists(two_feeds, budget)
 
     operators: Any = two_feeds.get("pods", "--selector=app.kubernetes.io/component=operator")
     before, budget = holder(), f"poddisruptionbudget/{PLATFORM}-feed"
@@ -140,14 +131,6 @@ def test_an_operator_that_is_killed_is_succeeded_within_fifteen_seconds(two_feed
     say(f"operator killed: {seconds:.1f} s until its successor has repaired, {sum(report.answered.values())} requests")
     assert seconds < SUCCESSION_SECONDS
     assert not report.failed, report.failures()
-
-
-def _exists(kubectl: Kubectl, what: str) -> bool:
-    try:
-        kubectl.run("get", what)
-    except StageError:
-        return False
-    return True
 
 
 @pytest.mark.long

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.test_upgrades import containerd, tagged, until
+from tests.e2e.test_upgrades import containerd, tagged
+from tests.e2e.waiting import until
 from tools.local import images
 from tools.local.clusters import Kubectl, Native
 from tools.local.up import PLATFORM
@@ -78,7 +79,7 @@ def ended(runs: Kubectl) -> Callable[[str, str], Any]:
 
     def wait(name: str, phase: str) -> Any:
         over = {phase, "Finished", "Cancelled", "Failed"}
-        seconds = until(lambda: read(name).get("phase") in over, f"{name}: {phase}", SECONDS)
+        seconds = until(lambda: read(name).get("phase") in over, f"{name}: {phase}", seconds=SECONDS)
         status = read(name)
         assert status["phase"] == phase, status
         say(f"{name}: {phase} after {seconds:.0f} s: {status.get('rps')} rps, p99 {status.get('p99')}")
@@ -157,8 +158,10 @@ def test_a_version_whose_gate_is_passed_is_promoted(runs: Kubectl) -> None:
     gate = {"soakSeconds": 0, "gate": {"loadTest": "gate"}}
     change(runs, {"version": "gated", "upgrade": gate})
     try:
-        seconds = until(lambda: upgrade(runs).get("phase") == "Gating", "every service at the new version", SECONDS)
-        more = until(lambda: upgrade(runs).get("phase") != "Gating", "the gate's verdict", SECONDS)
+        seconds = until(
+            lambda: upgrade(runs).get("phase") == "Gating", "every service at the new version", seconds=SECONDS
+        )
+        more = until(lambda: upgrade(runs).get("phase") != "Gating", "the gate's verdict", seconds=SECONDS)
         say(f"rolled in {seconds:.0f} s, gate passed in {more:.0f} s")
         found = upgrade(runs)
         assert found["phase"] == "Completed", found

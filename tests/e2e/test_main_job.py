@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -14,21 +13,12 @@ import pytest
 from fanfold.contracts import snapshot as snapshots
 from fanfold.contracts.components import COMPONENTS
 from tests.e2e.traffic import Traffic
+from tests.e2e.waiting import until
 from tools.local.clusters import Kubectl
 from tools.local.up import EXAMPLE, PLATFORM, RELEASE, gateway_url
 from tools.progress import ROOT, StageError, say
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
-
-
-def until(condition: Callable[[], bool], what: str, seconds: float = 120) -> float:
-    """Seconds until the condition held; fails with what did not come about."""
-    started = time.monotonic()
-    while not condition():
-        if time.monotonic() - started > seconds:
-            pytest.fail(f"not within {seconds:.0f} s: {what}")
-        time.sleep(0.25)
-    return time.monotonic() - started
 
 
 def read_snapshot(kubectl: Kubectl) -> snapshots.Snapshot:

@@ -10,17 +10,21 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
 from fanfold.contracts import snapshot as snapshots
 from fanfold.contracts.components import COMPONENTS
+from tests.e2e import waiting
 from tests.e2e.traffic import Traffic
 from tools.local.clusters import Kubectl, Native
 from tools.local.up import PLATFORM, install
 from tools.progress import StageError, Stages, say
+
+until = partial(waiting.until, seconds=240)
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(900)]
 
@@ -34,16 +38,6 @@ is counted here is to be the same on a slow machine."""
 FILL = "import os; os.posix_fallocate(os.open('/tmp/full', os.O_CREAT | os.O_WRONLY), 0, 1100 << 20)"
 """More than a pod may keep in its /tmp (1Gi)."""
 SERVED = ("profile", "follow", "post", "activity", "feed", "image", "gateway")
-
-
-def until(condition: Callable[[], object], what: str, seconds: float = 240, pause: float = 0.25) -> float:
-    """Seconds until the condition held; fails with what did not come about."""
-    started = time.monotonic()
-    while not condition():
-        if time.monotonic() - started > seconds:
-            pytest.fail(f"not within {seconds:.0f} s: {what}")
-        time.sleep(pause)
-    return time.monotonic() - started
 
 
 def items(answer: Any) -> list[Any]:

@@ -6,16 +6,20 @@ import re
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fanfold_loadtest.client import ApiError
+from tests.e2e import waiting
 from tests.e2e.traffic import Traffic
 from tools.local.clusters import Kubectl
 from tools.local.up import NAMESPACE, PLATFORM, gateway_url
 from tools.progress import ROOT, say
+
+until = partial(waiting.until, seconds=180)
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(900)]
 
@@ -59,15 +63,6 @@ def wait(deployed: Kubectl) -> Callable[[str], None]:
         deployed.run("wait", *what, seconds=320)
 
     return holds
-
-
-def until(condition: Callable[[], bool], what: str, seconds: float = 180) -> None:
-    """Wait until the condition holds; fails with what did not come about."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {seconds:.0f} s: {what}")
-        time.sleep(0.5)
 
 
 def test_a_copy_of_the_credentials_brings_them_back(deployed: Kubectl, run: Run, wait: Callable[[str], None]) -> None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
+from tests.e2e import waiting
 from tests.e2e.conftest import CLUSTER
 from tests.e2e.traffic import Traffic
+from tests.e2e.waiting import exists
 from tools.local import images
 from tools.local.clusters import Kubectl
 from tools.local.up import PLATFORM, RELEASE, gateway_url
-from tools.progress import ROOT, StageError, say
+from tools.progress import ROOT, say
+
+until = partial(waiting.until, seconds=420)
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -42,16 +45,6 @@ def references(deployed: Kubectl) -> dict[str, str]:
         containerd("tag", "--force", reference, tagged(reference, NEXT))
     containerd("tag", "--force", found[images.SERVICES], tagged(found[images.SERVICES], BROKEN))
     return found
-
-
-def until(condition: Callable[[], object], what: str, seconds: float = 420) -> float:
-    """Seconds until the condition held; fails with what did not come about."""
-    started = time.monotonic()
-    while not condition():
-        if time.monotonic() - started > seconds:
-            pytest.fail(f"not within {seconds:.0f} s: {what}")
-        time.sleep(0.25)
-    return time.monotonic() - started
 
 
 def want(kubectl: Kubectl, version: str, **rules: int) -> None:
@@ -126,13 +119,6 @@ def test_an_upgrade_of_the_operator_fails_no_request_and_touches_no_pod(
 
     budget = f"poddisruptionbudget/{PLATFORM}-feed"
 
-    def repaired() -> bool:
-        try:
-            deployed.run("get", budget)
-        except StageError:
-            return False
-        return True
-
     before = pods()
     with Traffic(gateway_url(deployed)) as traffic:
         deployed.helm(
@@ -140,7 +126,7 @@ def test_an_upgrade_of_the_operator_fails_no_request_and_touches_no_pod(
             "--timeout=240s", seconds=300,
         )  # fmt: skip
         deployed.run("delete", budget)
-        seconds = until(repaired, "what was deleted, put back by the new operator", seconds=60)
+        seconds = until(lambda: exists(deployed, budget), "what was deleted, put back by the new operator", seconds=60)
         report = traffic.stop()
     say(f"operator upgraded, {seconds:.1f} s to a repair: {dict(report.answered)}, {len(report.failed)} failed")
     assert not report.failed, report.failures()

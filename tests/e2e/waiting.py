@@ -1,0 +1,30 @@
+"""Waiting for what a cluster does by itself, never without a limit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tools.local.clusters import Kubectl
+from tools.progress import StageError
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = 120, pause: float = 0.25) -> float:
+    """Seconds until the condition held; fails with what did not come about."""
+    started = time.monotonic()
+    while not condition():
+        if time.monotonic() - started > seconds:
+            pytest.fail(f"not within {seconds:.0f} s: {what}")
+        time.sleep(pause)
+    return time.monotonic() - started
+
+
+def exists(kubectl: Kubectl, what: str) -> bool:
+    """Whether ``kubectl get`` finds it (``kind/name``)."""
+    try:
+        kubectl.run("get", what)
+    except StageError:
+        return False
+    return True
