@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from fanfold.image.pictures import Limits, inspect
-from fanfold.image.processes import ChildError, Processes
+from fanfold.image.processes import NICENESS, ChildError, Processes
 from fanfold.image.settings import ImageSettings
 
 MIB = 1 << 20
@@ -32,6 +32,11 @@ async def test_calls_run_in_another_process_that_is_kept(processes: Processes) -
     first = await processes.run(os.getpid)
     assert first != os.getpid()
     assert await processes.run(os.getpid) == first
+
+
+async def test_they_give_way_to_their_parent(processes: Processes) -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert await processes.run(os.getpriority, os.PRIO_PROCESS, 0) == min(own + NICENESS, 19)
 
 
 async def test_what_the_function_raises_is_raised_and_the_process_is_kept(processes: Processes) -> None:

@@ -26,6 +26,8 @@ Answer = TypeVar("Answer")
 START_SECONDS: Final = 20.0
 """For a child to import what it needs, added to the limit of its first call."""
 END_SECONDS: Final = 2.0
+NICENESS: Final = 10
+"""Children give way to their parent, which answers probes and says what waits, when the pod is short of CPU."""
 # The fork server imports the decoders once; children share those pages and are ready in milliseconds. Plain fork would
 # copy a process that has threads.
 _context = multiprocessing.get_context("forkserver")
@@ -40,6 +42,7 @@ def _serve(connection: Connection, memory: int) -> None:
     """A child's life: answer calls until the parent is gone (its end of the pipe closes with it)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; ending is the parent's decision
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    os.nice(NICENESS)
     while True:
         try:
             function, arguments = connection.recv()
