@@ -75,18 +75,18 @@ class WarmPosts:
         if scores[0] is None:
             return None
         known_above = float(scores[0])
-        known = self._known
+        known = self._known.get
         page = []
-        for index, post_id in enumerate(post_ids):
-            whole = known.get(post_id)
-            post, user, counted = posts[index], users[members[index][16:]], counts[index]
+        for member, post_id, post, counted, score in zip(members, post_ids, posts, counts, scores[1:], strict=True):
+            whole = known(post_id)
+            user = users[member[16:]]
             if whole is None or whole.post != post or whole.counts != counted or whole.user != user:
-                whole = self._make(members[index], post, user, counted)
+                whole = self._make(member, post, user, counted)
                 if whole is None:
                     return None
             if whole.counted_ms < oldest_ms:
                 return None
-            if scores[index + 1] is not None:
+            if score is not None:
                 page.append(whole.liked_json or whole.liked(self._fragments.counts.of(post_id, whole.counts)))
             elif known_above > 0 and int.from_bytes(post_id[:6], "big") <= known_above:
                 return None
