@@ -211,8 +211,8 @@ class Elector:
     async def _tried(self, attempt: Callable[[], Coroutine[Any, Any, bool]]) -> bool:
         """Whether it succeeded; not being reached, or another one being faster, is no error."""
         try:
-            async with asyncio.timeout(self._timing.call):
-                return await attempt()
+            # Not asyncio.timeout(), as in `Fence.at_rest`: the lease is given up while a cancelled task cleans up.
+            return await asyncio.wait_for(attempt(), self._timing.call)
         except TimeoutError:
             log.warning("lease_call_timed_out", seconds=self._timing.call)
         except ApiError as error:
