@@ -88,8 +88,8 @@ class Fence:
     async def at_rest(self, seconds: float) -> bool:
         """Wait until no write is under way, for so long at most; whether that is so."""
         try:
-            # Called while a cancelled task cleans up, where asyncio.timeout() ends wrongly before Python 3.11.3.
-            await asyncio.wait_for(self._rest.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._rest.wait()
         except TimeoutError:
             return False
         return True

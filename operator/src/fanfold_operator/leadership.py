@@ -24,7 +24,7 @@ from fanfold_operator.fencing import clock
 from fanfold_operator.kinds import LEASE, Key, Manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
 
     from fanfold_operator.api import Api
     from fanfold_operator.fencing import Fence
@@ -179,20 +179,26 @@ class Elector:
         try:
             await asyncio.wait({work, renewals}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            lost = renewals.done()
-            self._fence.close()
-            metrics.leader.set(0)
-            rested = await self._fence.at_rest(REST_SECONDS)
-            work.cancel()
-            renewals.cancel()
-            ends = await asyncio.gather(work, renewals, return_exceptions=True)
-            if rested and not lost:
-                await self._tried(self._give_up)
-            self._held = None
-            log.info("not_leading", identity=self._identity, lost=lost, rested=rested)
+            # A task of its own: within a cancelled one asyncio.timeout() ends wrongly before Python 3.11.3.
+            ends = await asyncio.create_task(self._end(work, renewals))
         for end in ends:
             if isinstance(end, Exception):
                 raise end
+
+    async def _end(self, work: asyncio.Task[None], renewals: asyncio.Task[None]) -> Sequence[BaseException | None]:
+        """End a term; how its work and its renewals ended."""
+        lost = renewals.done()
+        self._fence.close()
+        metrics.leader.set(0)
+        rested = await self._fence.at_rest(REST_SECONDS)
+        work.cancel()
+        renewals.cancel()
+        ends = await asyncio.gather(work, renewals, return_exceptions=True)
+        if rested and not lost:
+            await self._tried(self._give_up)
+        self._held = None
+        log.info("not_leading", identity=self._identity, lost=lost, rested=rested)
+        return ends
 
     async def _renew_until_lost(self) -> None:
         """Returns when others may believe the lease to be free, or one has taken it."""
@@ -211,8 +217,8 @@ class Elector:
     async def _tried(self, attempt: Callable[[], Coroutine[Any, Any, bool]]) -> bool:
         """Whether it succeeded; not being reached, or another one being faster, is no error."""
         try:
-            # Not asyncio.timeout(), as in `Fence.at_rest`: the lease is given up while a cancelled task cleans up.
-            return await asyncio.wait_for(attempt(), self._timing.call)
+            async with asyncio.timeout(self._timing.call):
+                return await attempt()
         except TimeoutError:
             log.warning("lease_call_timed_out", seconds=self._timing.call)
         except ApiError as error:
