@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from common.feeds import FOLLOWEES_SHARE, post_blob
 from fanfold.contracts.blobs import PostBlob
 from fanfold.contracts.ids import new_id
+from fanfold.kit.media import MediaUrls
 from fanfold.kit.views import image_view
 
 if TYPE_CHECKING:
@@ -66,6 +67,6 @@ async def fill(url: str, *, users: int, posts: int, chance: random.Random) -> li
 
 def _post(post_id: UUID, author: UUID, chance: random.Random) -> dict[str, Any]:
     blob = msgspec.msgpack.decode(post_blob(post_id.bytes + author.bytes, chance), type=PostBlob)
-    images = [msgspec.to_builtins(image_view(image, "/v1/media/")) for image in blob.images]
+    images = [msgspec.to_builtins(image_view(image, MediaUrls("/v1/media/"), closed=False)) for image in blob.images]
     created = datetime.fromtimestamp(blob.created_ms / 1000, UTC)
     return {"id": post_id, "author_id": author, "caption": blob.caption, "images": images, "created_at": created}

@@ -102,6 +102,21 @@ def dev(  # noqa: PLR0917 - options of a command
         raise _fail(str(error), code=1) from error
 
 
+@app.command("media-key")
+def media_key() -> None:
+    """Print the keys that sign addresses of photos, in hex, for a CDN that verifies them. The first signs."""
+    from fanfold.kit.keyring import Keyring  # noqa: PLC0415
+    from fanfold.kit.media import LABEL  # noqa: PLC0415
+    from fanfold.kit.settings import Settings, SettingsError, load  # noqa: PLC0415
+
+    try:
+        secret = load(Settings).secrets.read("identity_key")
+    except SettingsError as error:
+        raise _fail(str(error)) from error
+    for key in Keyring(secret, LABEL).keys:
+        typer.echo(key.hex())
+
+
 def _streams_command(work: Any) -> Any:
     """Run ``work(redis)`` with a client made from the settings."""
     from fanfold.kit.cluster import connect_redis  # noqa: PLC0415

@@ -8,8 +8,11 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+import msgspec
 import pytest
 
+from fanfold.contracts import internal, keys
+from fanfold.contracts.blobs import UserBlob
 from fanfold.contracts.ids import new_id
 from fanfold.kit.objects import ObjectStore
 from fanfold.kit.settings import ObjectStoreSettings
@@ -33,6 +36,7 @@ class Room:
     objects: ObjectStore
     signed: Callable[[UUID], dict[str, str]]
     internal: dict[str, str]
+    redis: Any
     spool: Path
     """Where the service keeps files under way."""
     user: UUID = field(default_factory=new_id)
@@ -40,6 +44,26 @@ class Room:
     @property
     def me(self) -> dict[str, str]:
         return self.signed(self.user)
+
+    async def person(self, user: UUID, *, private: bool = False) -> UUID:
+        """What the profile service tells of a user."""
+        blob = UserBlob(user.bytes, "ada", "Ada", "", private)
+        await self.redis.set(keys.user(user), msgspec.msgpack.encode(blob))
+        return user
+
+    async def claim(self, image_id: str, used_by: bytes = b"") -> None:
+        """What the post service does for a post of the user's, and the profile service for their picture."""
+        claim = internal.ImageClaim(self.user.bytes, [UUID(image_id).bytes], used_by)
+        content = msgspec.msgpack.encode(claim)
+        answer = await self.api.post(internal.CLAIM_IMAGES.path, content=content, headers=self.internal)
+        assert answer.status_code == 200, answer.text
+
+    async def post(self, image_id: str) -> UUID:
+        """A post of the user's that shows the image."""
+        post_id = new_id()
+        await self.claim(image_id, post_id.bytes)
+        await self.redis.set(keys.post(post_id), b"packed")
+        return post_id
 
     async def upload(self, data: bytes | Path, name: str = "photo.jpg", field: str = "file") -> httpx.Response:
         files = {field: (name, content_of(data), "image/jpeg")}
@@ -75,7 +99,9 @@ async def room(house: Any, bucket: str, settings_for: Any, tmp_path: Path) -> As
     api = await house.start("image", **SMALL, spool_dir=spool, upload_bytes=4 << 20)
     objects = ObjectStore(settings_for("test", kind=ObjectStoreSettings))
     await objects.delete(await objects.list_keys(""))
-    yield Room(api, objects, house.as_user, house.as_service("test"), spool)
+    room = Room(api, objects, house.as_user, house.as_service("test"), house.redis, spool)
+    await room.person(room.user)
+    yield room
     await objects.close()
 
 

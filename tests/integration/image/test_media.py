@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import msgspec
 import pytest
 from PIL import Image
 from sqlalchemy import text
 
 from fanfold.contracts import events, keys
+from fanfold.contracts.blobs import UserBlob
 from fanfold.contracts.events import ImageReady, ImageStored
 from fanfold.contracts.ids import new_id
 from fanfold.image import repository
@@ -44,8 +46,9 @@ async def published(redis: Redis, topic: str) -> list[events.AnyEvent]:
 
 @pytest.fixture
 async def ready(room: Room, worker: Any, camera_shot: Callable[..., Path]) -> dict[str, Any]:
-    """A photo with GPS position that was stored sideways, once its variants can be read."""
+    """A photo with GPS position that was stored sideways, in a post, once its variants can be read."""
     uploaded = (await room.upload(camera_shot(6))).json()
+    await room.post(uploaded["id"])
     image = await room.settled(uploaded["id"])
     assert image["status"] == "ready", image
     return image
@@ -128,6 +131,7 @@ async def test_a_variant_that_is_still_being_made_says_when_to_come_back_and_is_
     room: Room, database: Any, photo: Find
 ) -> None:
     uploaded = (await room.upload(photo("coffee"))).json()
+    await room.post(uploaded["id"])
     async with database.reading() as session:
         (image,) = await repository.get_many(session, [UUID(uploaded["id"])])
     answer = await room.api.get(f"/v1/media/{image.media}/150.webp", headers=room.me)
@@ -160,7 +164,9 @@ async def test_media_urls_begin_with_the_cdn_of_the_settings(
     await house.start("image-worker", image_processes=1)
     cdn = "https://cdn.example/p/"
     api = await house.start("image", image_processes=1, spool_dir=tmp_path, media_base_url=cdn)
-    me = house.as_user(new_id())
+    user = new_id()
+    await house.redis.set(keys.user(user), msgspec.msgpack.encode(UserBlob(user.bytes, "ada", "Ada", "")))
+    me = house.as_user(user)
     content = photo("chelsea").read_bytes()
     image = (await api.post("/v1/images", files={"file": content}, headers=me)).json()
     async with asyncio.timeout(30):

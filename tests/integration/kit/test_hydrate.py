@@ -21,6 +21,7 @@ from fanfold.dev.stores import BackingStores
 from fanfold.kit import hydrate
 from fanfold.kit.errors import Unavailable
 from fanfold.kit.hydrate import Hydrated, Hydrator
+from fanfold.kit.media import MediaUrls
 from fanfold.kit.valkey import Valkey
 
 pytestmark = pytest.mark.integration
@@ -94,7 +95,7 @@ async def world(stores: BackingStores) -> AsyncIterator[World]:
     valkey, owners = Valkey(stores.valkey_url), Owners()
     await valkey.execute("FLUSHALL")
     peers: Any = owners
-    yield World(valkey, owners, Hydrator(valkey, peers, "/media"))
+    yield World(valkey, owners, Hydrator(valkey, peers, MediaUrls("/media")))
     await valkey.close()
 
 

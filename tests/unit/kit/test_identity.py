@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import itertools
 import os
 from uuid import UUID, uuid4
 
 import pytest
 
 from fanfold.kit.identity import LIFETIME, Identity, IdentitySigner, InvalidIdentityError
+from fanfold.kit.keyring import Keyring
 
 KEY = os.urandom(32).hex()
 USER = Identity(user_id=uuid4(), session_id=uuid4())
@@ -30,6 +32,16 @@ def test_another_key_is_refused() -> None:
         IdentitySigner(os.urandom(32).hex()).verify(IdentitySigner(KEY).sign(USER))
 
 
+def test_a_key_is_changed_without_a_refusal() -> None:
+    new = os.urandom(32).hex()
+    steps = [IdentitySigner(text) for text in (KEY, f"{KEY}\n{new}\n", f"{new}\n{KEY}", new)]
+    for before, after in itertools.pairwise(steps):  # replicas of both are up at once, on either side
+        assert after.verify(before.sign(USER)) == USER
+        assert before.verify(after.sign(USER)) == USER
+    with pytest.raises(InvalidIdentityError, match="signature"):
+        steps[-1].verify(steps[0].sign(USER))
+
+
 def test_another_user_under_the_same_signature_is_refused() -> None:
     header = IdentitySigner(KEY).sign(USER).replace(str(USER.user_id), str(UUID(int=1)))
     with pytest.raises(InvalidIdentityError, match="signature"):
@@ -47,4 +59,4 @@ def test_a_well_signed_but_unknown_subject_is_refused(subject: str) -> None:
     signer = IdentitySigner(KEY)
     text = f"v1.{subject}.99999999999"
     with pytest.raises(InvalidIdentityError, match="malformed"):
-        signer.verify(f"{text}.{signer._mac(text)}")
+        signer.verify(f"{text}.{Keyring(KEY).sign(text.encode()).hex()}")

@@ -11,8 +11,10 @@ from fanfold.contracts import api
 from fanfold.contracts.blobs import ImageBlob, PostBlob, UserBlob, VariantsBlob
 from fanfold.contracts.ids import new_id
 from fanfold.kit.fragments import Fragments, Remembered, counts_json
+from fanfold.kit.media import MediaUrls
 from fanfold.kit.views import PostView, author_view, encode, encode_page, format_id, post_view
 
+MEDIA = MediaUrls("/v1/media")
 AUTHOR = UserBlob(new_id().bytes, "ada", "Ada L.", "pictures/ada.webp")
 VARIANTS = VariantsBlob("abc/{width}.{format}", [150, 320], ["avif", "jpeg"])
 IMAGE = ImageBlob(new_id().bytes, 4000, 3000, "LEHV6nWB2yk8", "a lake", VARIANTS)
@@ -20,7 +22,7 @@ POST = PostBlob(new_id().bytes, AUTHOR.id, "hello", 1_750_000_000_123, [IMAGE])
 
 
 def _view(post: PostBlob = POST, author: UserBlob = AUTHOR) -> PostView:
-    return post_view(post, author_view(author, "/v1/media"), "/v1/media", counts=(3, 2), liked=True)
+    return post_view(post, author_view(author, MEDIA), MEDIA, closed=False, counts=(3, 2), liked=True)
 
 
 def _shape(kind: Any) -> Any:
@@ -64,7 +66,7 @@ def test_ids_are_formatted_as_uuids() -> None:
 
 
 def test_a_post_joined_from_fragments_is_the_encoded_post_byte_for_byte() -> None:
-    fragments = Fragments("/v1/media")
+    fragments = Fragments(MEDIA)
     for caption in ("hello", 'a "quote", a \\ and a line\nbreak', "čaj ☕", ""):
         for images in ([], [IMAGE], [IMAGE, msgspec.structs.replace(IMAGE, variants=None)]):
             post = msgspec.structs.replace(POST, caption=caption, images=images)
@@ -74,10 +76,11 @@ def test_a_post_joined_from_fragments_is_the_encoded_post_byte_for_byte() -> Non
 
 
 def test_another_blob_makes_other_pieces() -> None:
-    fragments = Fragments("/v1/media")
+    fragments = Fragments(MEDIA)
     edited = msgspec.structs.replace(POST, caption="edited", version=1)
+    author = fragments.authors.of(AUTHOR.id, msgspec.msgpack.encode(AUTHOR))
     for post in (POST, edited, POST):
-        made = fragments.posts.of(post.id, msgspec.msgpack.encode(post)).json(b"{}", b"", liked=False)
+        made = fragments.posts.of(post.id, msgspec.msgpack.encode(post)).json(author, b"", liked=False)
         assert json.loads(made.replace(b",,", b","))["caption"] == post.caption
 
 

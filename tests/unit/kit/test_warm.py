@@ -13,6 +13,7 @@ from fanfold.contracts import keys
 from fanfold.contracts.blobs import CountsBlob, PostBlob, UserBlob
 from fanfold.contracts.ids import id_millis, new_id
 from fanfold.kit.fragments import Fragments
+from fanfold.kit.media import MediaUrls
 from fanfold.kit.warm import WarmPosts
 
 pack = msgspec.msgpack.encode
@@ -23,7 +24,7 @@ class Page:
     """A page of one post, as Valkey would answer it."""
 
     def __init__(self, limit: int = 100) -> None:
-        self.warm = WarmPosts(Fragments("/media/"), limit)
+        self.warm = WarmPosts(Fragments(MediaUrls("/media/")), limit)
         self.post_id, self.author_id = new_id().bytes, new_id().bytes
         self.post: bytes | None = self.caption("before")
         self.user: bytes | None = pack(UserBlob(self.author_id, "ann", "Ann", ""))

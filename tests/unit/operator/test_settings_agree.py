@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from typing import Literal
 
 import pytest
 
 from fanfold.contracts.components import BY_NAME
-from fanfold.contracts.resources import PlatformSpec
+from fanfold.contracts.resources import MediaSpec, PlatformSpec
 from fanfold.kit.settings import Settings
 from fanfold_operator.planning import environment
 
@@ -26,6 +27,18 @@ def test_a_component_takes_every_setting_it_is_given(component: str, monkeypatch
     assert settings.celebrity_threshold == 10_000
     waits = settings.release_seconds + settings.drain_seconds + settings.grace_seconds
     assert waits < environment.GRACE_SECONDS
+
+
+@pytest.mark.parametrize("signed", ["private", "all", "none"])
+@pytest.mark.parametrize("component", ["feed", "post", "profile", "image"])
+def test_whose_photos_are_signed_reaches_all_that_sign_or_verify(
+    component: str, signed: Literal["private", "all", "none"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = PlatformSpec(media=MediaSpec(signed=signed))
+    for one in environment.of_component(component, "prod", "demo", "1", spec):
+        monkeypatch.setenv(one.name, one.value)
+    settings: Settings = importlib.import_module(f"fanfold.{component}.app").SETTINGS()
+    assert settings.signed_photos == signed
 
 
 def test_every_setting_is_read_by_some_component() -> None:

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from fanfold.contracts.components import COMPONENTS, TRAFFIC_PORT
-from fanfold.contracts.resources import EnvVar
+from fanfold.contracts.resources import EnvVar, MediaSpec
 from fanfold_operator.resources import meta, stores
 from fanfold_operator.resources.workload import CACHE_DIR
 
@@ -58,6 +58,8 @@ def of_component(component: str, namespace: str, platform: str, version: str, sp
         "FANFOLD_DRAIN_SECONDS": str(DRAIN_SECONDS),
         "FANFOLD_GRACE_SECONDS": str(FINISH_SECONDS),
     }
+    if spec.media.signed != MediaSpec().signed:  # else a new operator would replace every pod for it
+        values["FANFOLD_SIGNED_PHOTOS"] = spec.media.signed
     if component in _USES_OBJECTS:
         values |= object_store(platform, spec)
     if component == "gateway":

@@ -200,9 +200,10 @@ class FanoutSpec(Record, frozen=True, kw_only=True):
 
 
 class MediaSpec(Record, frozen=True, kw_only=True):
-    """`base_url`: prefix of photo URLs, a CDN's or the gateway's own path."""
+    """`base_url`: prefix of photo URLs, a CDN's or the gateway's own path. `signed`: whose addresses expire."""
 
     base_url: str = msgspec.field(default="/v1/media", name="baseURL")
+    signed: Literal["none", "private", "all"] = "private"
 
 
 class RingSpec(Record, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from fanfold.feed.routes import FeedPages, feed_router, hot_feed, internal_route
 from fanfold.feed.service import FeedService
 from fanfold.feed.settings import FeedSettings
 from fanfold.kit.hydrate import Hydrator
+from fanfold.kit.media import MediaUrls
 from fanfold.kit.pagination import CursorCodec
 from fanfold.kit.web import create_app
 
@@ -27,7 +28,7 @@ async def build(runtime: Runtime[FeedSettings]) -> ASGIApp:
     repository = FeedRepository(valkey, length=settings.feed_length, ttl_seconds=settings.feed_ttl_seconds)
     celebrities = CelebrityTimelines(repository, peers, length=settings.feed_length)
     service = FeedService(repository, peers, celebrities, settings)
-    hydrator = Hydrator(valkey, peers, settings.media_base_url)
+    hydrator = Hydrator(valkey, peers, MediaUrls.of(settings))
     pages = FeedPages(service, hydrator, CursorCodec(settings.secrets.read("cursor_key"), "feed"))
     app = create_app("Fanfold feed", settings.version)
     app.include_router(feed_router(pages))

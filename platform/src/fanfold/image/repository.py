@@ -50,6 +50,13 @@ async def by_media(session: AsyncSession, media: str) -> Image | None:
     return (await session.exec(select(Image).where(Image.media == media))).first()
 
 
+async def shown_by(session: AsyncSession, media: str, limit: int) -> tuple[UUID, list[UUID]] | None:
+    """Whose picture this is, and the newest ``limit`` of what shows it; None if there is none under this path."""
+    query = select(Image.owner_id, ImageUse.used_by).join(ImageUse, isouter=True).where(Image.media == media)
+    rows = (await session.exec(query.order_by(col(ImageUse.used_by).desc()).limit(limit))).all()
+    return (rows[0][0], [used_by for _, used_by in rows if used_by is not None]) if rows else None
+
+
 async def add(session: AsyncSession, image: Image) -> bool:
     """Add a picture; False if its owner has the same bytes already."""
     query = insert(Image).values(image.model_dump()).on_conflict_do_nothing().returning(col(Image.id))

@@ -62,9 +62,9 @@ def image_router(service: ImageService, settings: ImageSettings) -> APIRouter:
             return await service.complete(user_id, upload_id)
 
     @router.get("/{image_id}", response_model=ImageView)
-    async def read_image(image_id: UUID, _: CurrentUser) -> ImageView:
-        """An image and its variants, for everybody who has its id."""
-        return await service.find(image_id)
+    async def read_image(image_id: UUID, user_id: CurrentUser) -> ImageView:
+        """An image and its variants: your own, or one that everybody may see, in a post or as a profile picture."""
+        return await service.find(image_id, user_id)
 
     return router
 

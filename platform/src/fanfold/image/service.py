@@ -24,7 +24,6 @@ from fanfold.image.schemas import ImageView, UploadTicket
 from fanfold.kit.errors import Conflict, NotFound, Problem, TooLarge, Unprocessable, UnsupportedMedia
 from fanfold.kit.objects import ObjectMissingError, ObjectStore, ObjectTooLargeError
 from fanfold.kit.outbox import Outbox
-from fanfold.kit.users import media_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from fanfold.image.processes import Processes
     from fanfold.image.settings import ImageSettings
+    from fanfold.image.visibility import Addresses
     from fanfold.kit.db import Database
 
 STORING: Final = timedelta(hours=1)
@@ -42,12 +42,19 @@ class ImageService:
     """Pictures and their originals."""
 
     def __init__(
-        self, *, settings: ImageSettings, database: Database, store: ObjectStore, processes: Processes
+        self,
+        *,
+        settings: ImageSettings,
+        database: Database,
+        store: ObjectStore,
+        processes: Processes,
+        addresses: Addresses,
     ) -> None:
         self._settings = settings
         self._database = database
         self._store = store
         self._processes = processes
+        self._addresses = addresses
         self._outbox = Outbox(outbox)
 
     # ---- taking pictures in -----------------------------------------------------------------------------------------
@@ -64,7 +71,7 @@ class ImageService:
         except Problem as problem:
             UPLOADS.labels(problem.kind).inc()
             raise
-        return self.view(image)
+        return await self._view(image)
 
     async def _known(self, owner_id: UUID, sha256: str) -> Image | None:
         async with self._database.transaction() as session:
@@ -143,7 +150,7 @@ class ImageService:
         if upload is None:
             raise NotFound("There is no such upload of yours, or it has expired.")
         if image:
-            return self.view(image)
+            return await self._view(image)
         try:
             view = await self._take_uploaded(owner_id, upload)
         except (TooLarge, UnsupportedMedia, Unprocessable):
@@ -169,17 +176,17 @@ class ImageService:
 
     # ---- telling of pictures ----------------------------------------------------------------------------------------
 
-    async def find(self, image_id: UUID) -> ImageView:
+    async def find(self, image_id: UUID, viewer: UUID) -> ImageView:
         """One picture.
 
         Raises:
-            NotFound: No such picture.
+            NotFound: No such picture, or one that is neither the viewer's nor shown to everybody.
         """
         async with self._database.reading() as session:
             image = await repository.get(session, image_id)
-        if image is None:
+        if image is None or not (image.owner_id == viewer or await self._addresses.shown(image)):
             raise NotFound("There is no such image.")
-        return self.view(image)
+        return await self._view(image)
 
     async def is_pending(self, media: str) -> bool:
         """Whether the variants under this path are still being made."""
@@ -224,24 +231,24 @@ class ImageService:
         data = b"".join([chunk async for chunk in reader])
         return Piece(f"{image.id}.{image.format}", image.original_size, data)
 
-    def view(self, image: Image) -> ImageView:
-        """A picture as clients see it."""
+    async def _view(self, image: Image) -> ImageView:
+        """A picture as clients see it who may."""
         return ImageView(
             id=image.id,
             status=image.status,
             width=image.width,
             height=image.height,
             blurhash=image.blurhash,
-            variants=self._variants(image),
+            variants=await self._variants(image),
             failure=image.failure or None,
             created_at=image.created_at,
         )
 
-    def _variants(self, image: Image) -> Variants | None:
+    async def _variants(self, image: Image) -> Variants | None:
         made = variants_of(image)
         if made is None:
             return None
-        url = media_url(self._settings.media_base_url, made.path)
+        url = await self._addresses.of(image, made.path)
         return Variants(url=url, widths=made.widths, formats=made.formats)
 
 

@@ -2,10 +2,12 @@
 
 What differs between two answers that show a post is its author's fragment, its counts and one word for the reader's
 like. Pieces are remembered beside the blob they were made of: another blob, other pieces, so nothing is ever stale.
+Addresses of photos that expire (`fanfold.kit.media`) are put in when a post is joined, for the period under way.
 """
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
@@ -16,6 +18,8 @@ from fanfold.kit.views import author_view, format_id, image_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from fanfold.kit.media import MediaUrls
 
 Made = TypeVar("Made")
 
@@ -30,17 +34,46 @@ _counts = msgspec.msgpack.Decoder(CountsBlob)
 class PostFragment:
     """The pieces of `PostView` that are the same for every reader."""
 
-    __slots__ = ("_head", "_middle", "_tail")
+    __slots__ = ("_blob", "_closed", "_closed_until", "_head", "_media", "_middle", "_tail")
 
-    def __init__(self, post: PostBlob, media_base_url: str) -> None:
-        images = [image_view(image, media_base_url) for image in post.images]
+    def __init__(self, blob: bytes, media: MediaUrls) -> None:
+        post = _posts.decode(blob)
+        self._blob = blob
+        self._media = media
         self._head = b'{"id":"%b","author":' % format_id(post.id).encode()
-        self._middle = b',"caption":%b,"images":%b,' % (_encode(post.caption), _encode(images))
+        self._middle = _middle(post, media, closed=False)
         self._tail = b',"created_at":%b}' % _encode(datetime.fromtimestamp(post.created_ms / 1000, UTC))
+        self._closed = b""
+        self._closed_until = 0.0
 
-    def json(self, author: bytes, counts: bytes, *, liked: bool) -> bytes:
+    def json(self, author: AuthorFragment, counts: bytes, *, liked: bool) -> bytes:
         """The whole post; ``author`` and ``counts`` are fragments too."""
-        return b"".join((self._head, author, self._middle, counts, _LIKED if liked else _NOT_LIKED, self._tail))
+        middle = self._signed() if author.closed else self._middle
+        return b"".join((self._head, author.json, middle, counts, _LIKED if liked else _NOT_LIKED, self._tail))
+
+    def _signed(self) -> bytes:
+        """The middle with addresses that expire, made once a period."""
+        now = time.time()
+        if now >= self._closed_until:
+            self._closed = _middle(_posts.decode(self._blob), self._media, closed=True)
+            self._closed_until = self._media.turns_at(now)
+        return self._closed
+
+
+def _middle(post: PostBlob, media: MediaUrls, *, closed: bool) -> bytes:
+    images = [image_view(image, media, closed=closed) for image in post.images]
+    return b',"caption":%b,"images":%b,' % (_encode(post.caption), _encode(images))
+
+
+class AuthorFragment:
+    """A user beside a post. ``closed``: addresses of their photos expire."""
+
+    __slots__ = ("closed", "json")
+
+    def __init__(self, blob: bytes, media: MediaUrls) -> None:
+        user = _users.decode(blob)
+        self.json = _encode(author_view(user, media))
+        self.closed = media.closed(private=user.private)
 
 
 class CountsFragment:
@@ -95,13 +128,11 @@ class Fragments:
     """What hydration remembers.
 
     Args:
-        media_base_url: Prefix of photo URLs.
+        media: Addresses of photos.
     """
 
-    def __init__(self, media_base_url: str, limit: int = LIMIT) -> None:
-        def author(blob: bytes) -> bytes:
-            return _encode(author_view(_users.decode(blob), media_base_url))
-
-        self.posts = Remembered(lambda blob: PostFragment(_posts.decode(blob), media_base_url), limit)
-        self.authors = Remembered(author, limit)
+    def __init__(self, media: MediaUrls, limit: int = LIMIT) -> None:
+        self.media = media
+        self.posts = Remembered(lambda blob: PostFragment(blob, media), limit)
+        self.authors = Remembered(lambda blob: AuthorFragment(blob, media), limit)
         self.counts = Remembered(lambda blob: CountsFragment(_counts.decode(blob)), limit)

@@ -23,7 +23,7 @@ from fanfold.contracts import internal, keys
 from fanfold.contracts.blobs import COUNTS_FRESH_MS
 from fanfold.kit import metrics
 from fanfold.kit.errors import Problem, Unavailable
-from fanfold.kit.fragments import CountsFragment, Fragments, PostFragment, Remembered, counts_json
+from fanfold.kit.fragments import AuthorFragment, CountsFragment, Fragments, PostFragment, Remembered, counts_json
 from fanfold.kit.logging import get_logger
 from fanfold.kit.valkey import packed
 from fanfold.kit.warm import WarmPosts
@@ -31,6 +31,7 @@ from fanfold.kit.warm import WarmPosts
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from fanfold.kit.media import MediaUrls
     from fanfold.kit.peers import Peers
     from fanfold.kit.valkey import Valkey
 
@@ -65,7 +66,7 @@ class _Parts:
     post_ids: list[bytes]
     author_ids: list[bytes]
     posts: dict[bytes, PostFragment] = field(default_factory=dict)
-    users: dict[bytes, bytes] = field(default_factory=dict)
+    users: dict[bytes, AuthorFragment] = field(default_factory=dict)
     counts: dict[bytes, bytes] = field(default_factory=dict)
     liked: dict[bytes, bool] = field(default_factory=dict)
     stale: set[bytes] = field(default_factory=set)
@@ -86,14 +87,14 @@ class Hydrator:
     Args:
         valkey: Where the owners keep blobs.
         peers: How to reach the owners.
-        media_base_url: Prefix of photo URLs.
+        media: Addresses of photos.
         posts: Where missing posts come from; the post service gives its own.
     """
 
-    def __init__(self, valkey: Valkey, peers: Peers, media_base_url: str, *, posts: BlobSource | None = None) -> None:
+    def __init__(self, valkey: Valkey, peers: Peers, media: MediaUrls, *, posts: BlobSource | None = None) -> None:
         self._valkey = valkey
         self._peers = peers
-        self._fragments = Fragments(media_base_url)
+        self._fragments = Fragments(media)
         self._warm = WarmPosts(self._fragments)
         self._ask_posts = posts or self._posts_of_peer
 

@@ -7,15 +7,17 @@ service called directly refuses.
 
 from __future__ import annotations
 
-import hmac
 import time
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+from fanfold.kit.keyring import Keyring
+
 LIFETIME: Final = 120
 """Seconds a signed identity is good for: covers a slow upload's way to the service and a minute of clock skew."""
 _CACHE_LIMIT: Final = 10_000
+_MAC_BYTES: Final = 32
 
 
 class InvalidIdentityError(Exception):
@@ -55,15 +57,27 @@ def _parse(subject: str) -> Identity:
             raise ValueError(subject)
 
 
-class IdentitySigner:
-    """Signs and verifies with one shared key (32 bytes, hex)."""
+def _whole(mac: str) -> bytes:
+    """A signature's bytes.
 
-    def __init__(self, key_hex: str) -> None:
-        self._key = bytes.fromhex(key_hex)
+    Raises:
+        ValueError: It is not one.
+    """
+    found = bytes.fromhex(mac)
+    if len(found) != _MAC_BYTES:
+        raise ValueError(mac)
+    return found
+
+
+class IdentitySigner:
+    """Signs and verifies with shared keys (32 bytes, hex): see `fanfold.kit.keyring`."""
+
+    def __init__(self, keys: str) -> None:
+        self._keys = Keyring(keys)
         self._verified: dict[str, tuple[Identity, int]] = {}
 
     def _mac(self, text: str) -> str:
-        return hmac.digest(self._key, text.encode("ascii"), "sha256").hex()
+        return self._keys.sign(text.encode("ascii")).hex()
 
     def sign(self, identity: Identity, now: float | None = None) -> str:
         """Header value, good for `LIFETIME` seconds."""
@@ -92,7 +106,7 @@ class IdentitySigner:
     def _check(self, header: str) -> tuple[Identity, int]:
         text, _, mac = header.rpartition(".")
         try:
-            if not hmac.compare_digest(self._mac(text), mac):
+            if not self._keys.verifies(text.encode("ascii"), _whole(mac)):
                 raise InvalidIdentityError("the identity's signature is wrong")
             version, subject, expiry = text.split(".")
             if version != "v1":

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hmac
 from typing import Final
 from uuid import UUID
 
 from fanfold.kit.errors import BadRequest
+from fanfold.kit.keyring import Keyring
 
 _MAC_BYTES: Final = 8
 DEFAULT_LIMIT: Final = 20
@@ -18,17 +18,18 @@ MAX_LIMIT: Final = 100
 class CursorCodec:
     """Cursors of one kind of list. The kind is signed too, so that a cursor of one list is refused by another."""
 
-    def __init__(self, key_hex: str, kind: str) -> None:
-        self._key = bytes.fromhex(key_hex)
+    def __init__(self, keys: str, kind: str) -> None:
+        self._keys = Keyring(keys)
         self._kind = kind.encode()
 
-    def _mac(self, payload: bytes) -> bytes:
-        return hmac.digest(self._key, self._kind + b"\0" + payload, "sha256")[:_MAC_BYTES]
+    def _message(self, payload: bytes) -> bytes:
+        return self._kind + b"\0" + payload
 
     def encode(self, position: UUID) -> str:
         """Cursor that continues after the item with this id."""
         payload = position.bytes
-        return base64.urlsafe_b64encode(self._mac(payload) + payload).decode("ascii").rstrip("=")
+        mac = self._keys.sign(self._message(payload))[:_MAC_BYTES]
+        return base64.urlsafe_b64encode(mac + payload).decode("ascii").rstrip("=")
 
     def decode(self, cursor: str | None) -> UUID | None:
         """Position of a cursor; None for none.
@@ -43,6 +44,6 @@ class CursorCodec:
         except (binascii.Error, ValueError):
             data = b""
         mac, payload = data[:_MAC_BYTES], data[_MAC_BYTES:]
-        if len(payload) != len(UUID(int=0).bytes) or not hmac.compare_digest(mac, self._mac(payload)):
+        if len(payload) != len(UUID(int=0).bytes) or not self._keys.verifies(self._message(payload), mac):
             raise BadRequest("The cursor is not one of this list: use next_cursor unchanged, or leave it out.")
         return UUID(bytes=payload)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -75,6 +75,10 @@ class Settings(BaseSettings):
     database_pool: int = Field(default=5, ge=1, le=100)
     media_base_url: str = "/v1/media"
     """Prefix of photo URLs: a CDN's base URL, or the gateway's own media path."""
+    signed_photos: Literal["none", "private", "all"] = "private"
+    """Whose photos have addresses that expire: `fanfold.kit.media`. The same for all services."""
+    signature_seconds: int = Field(default=3600, ge=60, le=7 * 24 * 3600)
+    """An address that expires is good for so long at least, and less than twice. The same for all services."""
     require_if_match: bool = False
     """Whether edits without ``If-Match`` are refused with 428. Off: they overwrite whatever is there."""
     feed_length: int = Field(default=20, ge=1, le=100)

@@ -11,6 +11,7 @@ import msgspec
 from fanfold.contracts import internal, keys
 from fanfold.contracts.api import Author
 from fanfold.contracts.blobs import UserBlob
+from fanfold.kit.media import MediaUrls
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,18 +22,13 @@ if TYPE_CHECKING:
 _decoder: msgspec.msgpack.Decoder[UserBlob] = msgspec.msgpack.Decoder(UserBlob)
 
 
-def media_url(base: str, path: str) -> str:
-    """URL of a stored picture: ``path`` as blobs carry it, under the setting ``media_base_url``."""
-    return f"{base.rstrip('/')}/{path}"
-
-
-def author(blob: UserBlob, media_base_url: str) -> Author:
+def author(blob: UserBlob, media: MediaUrls) -> Author:
     """A user as the public API shows them."""
     return Author(
         id=UUID(bytes=blob.id),
         username=blob.username,
         display_name=blob.display_name,
-        picture_url=media_url(media_base_url, blob.picture_path) if blob.picture_path else None,
+        picture_url=media.open(blob.picture_path) if blob.picture_path else None,
     )
 
 
@@ -44,13 +40,13 @@ class Users:
     Args:
         valkey: Where the profile service keeps blobs.
         peers: How to reach the profile service.
-        media_base_url: Prefix of picture URLs.
+        media_base_url: Prefix of picture URLs, which are never signed.
     """
 
     def __init__(self, valkey: Valkey, peers: Peers, media_base_url: str) -> None:
         self._valkey = valkey
         self._peers = peers
-        self._media_base_url = media_base_url
+        self._media = MediaUrls(media_base_url)
 
     async def blobs(self, ids: Iterable[UUID]) -> dict[UUID, UserBlob]:
         """Users by id; those deleted or never there are left out.
@@ -76,7 +72,7 @@ class Users:
     async def authors(self, ids: Iterable[UUID]) -> dict[UUID, Author]:
         """As `blobs`, in the shape of the public API."""
         blobs = await self.blobs(ids)
-        return {user_id: author(blob, self._media_base_url) for user_id, blob in blobs.items()}
+        return {user_id: author(blob, self._media) for user_id, blob in blobs.items()}
 
     async def exists(self, user_id: UUID) -> bool:
         """Whether there is such a user; errors as `blobs`."""

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from fanfold.kit.users import media_url
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fanfold.contracts.blobs import ImageBlob, PostBlob, UserBlob
+    from fanfold.kit.media import MediaUrls
 
 _encoder = msgspec.json.Encoder()
 
@@ -78,29 +77,30 @@ def format_id(raw: bytes) -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-def author_view(blob: UserBlob, media_base_url: str) -> AuthorView:
+def author_view(blob: UserBlob, media: MediaUrls) -> AuthorView:
     """A user beside a post."""
-    picture = media_url(media_base_url, blob.picture_path) if blob.picture_path else None
+    picture = media.open(blob.picture_path) if blob.picture_path else None
     return AuthorView(format_id(blob.id), blob.username, blob.display_name, picture)
 
 
-def image_view(blob: ImageBlob, media_base_url: str) -> ImageView:
-    """A photo in a post."""
+def image_view(blob: ImageBlob, media: MediaUrls, *, closed: bool) -> ImageView:
+    """A photo in a post. ``closed``: its address expires."""
     made, variants = blob.variants, None
     if made is not None:
-        variants = VariantsView(media_url(media_base_url, made.path), made.widths, made.formats)
+        url = media.signed(made.path) if closed else media.open(made.path)
+        variants = VariantsView(url, made.widths, made.formats)
     return ImageView(format_id(blob.id), blob.width, blob.height, blob.blurhash, blob.alt_text, variants)
 
 
-def post_view(
-    blob: PostBlob, author: AuthorView, media_base_url: str, *, counts: tuple[int, int], liked: bool
+def post_view(  # noqa: PLR0913 - the parts of a post
+    blob: PostBlob, author: AuthorView, media: MediaUrls, *, closed: bool, counts: tuple[int, int], liked: bool
 ) -> PostView:
-    """A post as its reader sees it. ``counts``: likes, comments."""
+    """A post as its reader sees it. ``counts``: likes, comments; ``closed``: as `image_view`."""
     return PostView(
         id=format_id(blob.id),
         author=author,
         caption=blob.caption,
-        images=[image_view(image, media_base_url) for image in blob.images],
+        images=[image_view(image, media, closed=closed) for image in blob.images],
         like_count=counts[0],
         comment_count=counts[1],
         liked_by_me=liked,

@@ -2,7 +2,8 @@
 
 A post's JSON depends on three blobs and on one word for its reader. It is remembered beside the blobs it was made of:
 other blobs, another text, so nothing is ever stale. A page of which anything is missing, deleted, unreadable or counted
-too long ago is none of this module's business: `fanfold.kit.hydrate` asks the owners.
+too long ago is none of this module's business: `fanfold.kit.hydrate` asks the owners. Posts with addresses that expire
+are forgotten when others take their place: one comparison a page.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from fanfold.kit.fragments import LIMIT
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fanfold.kit.fragments import CountsFragment, Fragments, PostFragment
+    from fanfold.kit.fragments import AuthorFragment, CountsFragment, Fragments, PostFragment
 
 
 class _Whole:
@@ -26,7 +27,7 @@ class _Whole:
     __slots__ = ("_author", "_fragment", "counted_ms", "counts", "json", "liked_json", "post", "user")
 
     def __init__(
-        self, blobs: tuple[bytes, bytes, bytes], fragment: PostFragment, author: bytes, counts: CountsFragment
+        self, blobs: tuple[bytes, bytes, bytes], fragment: PostFragment, author: AuthorFragment, counts: CountsFragment
     ) -> None:
         self.post, self.user, self.counts = blobs
         self.counted_ms = counts.counted_ms
@@ -53,6 +54,8 @@ class WarmPosts:
         self._fragments = fragments
         self._limit = limit
         self._known: dict[bytes, _Whole] = {}
+        self._expiring: set[bytes] = set()
+        self._turns_at_ms = 0.0
 
     def page(
         self,
@@ -69,8 +72,11 @@ class WarmPosts:
             post_ids: Those of ``members``.
             blobs: Posts in order, users by id, counts in order.
             scores: Answer of ZMSCORE for `keys.COMPLETE` and then the posts, in the reader's likes.
-            oldest_ms: Counts from before are too old (Unix milliseconds).
+            oldest_ms: Counts from before are too old (Unix milliseconds). Addresses that expire turn when this moment
+                is past their period: so long after it they are good for another.
         """
+        if oldest_ms >= self._turns_at_ms:
+            self._turn(oldest_ms)
         posts, users, counts = blobs
         if scores[0] is None:
             return None
@@ -104,6 +110,16 @@ class WarmPosts:
         except msgspec.DecodeError:
             return None
         if post_id not in self._known and len(self._known) >= self._limit:
-            del self._known[next(iter(self._known))]
+            oldest = next(iter(self._known))
+            del self._known[oldest]
+            self._expiring.discard(oldest)
+        if author.closed:
+            self._expiring.add(post_id)
         whole = self._known[post_id] = _Whole((post, user, counts), fragment, author, counted)
         return whole
+
+    def _turn(self, now_ms: float) -> None:
+        for post_id in self._expiring:
+            self._known.pop(post_id, None)
+        self._expiring.clear()
+        self._turns_at_ms = self._fragments.media.turns_at(now_ms / 1000) * 1000

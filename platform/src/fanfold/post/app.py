@@ -8,6 +8,7 @@ from fanfold.kit.audience import Audience
 from fanfold.kit.export import export_router
 from fanfold.kit.hydrate import Hydrator
 from fanfold.kit.idempotency import Idempotency
+from fanfold.kit.media import MediaUrls
 from fanfold.kit.moderation import Desk
 from fanfold.kit.moderation_routes import moderation_router
 from fanfold.kit.pagination import CursorCodec
@@ -42,8 +43,9 @@ async def build(runtime: Runtime[PostSettings]) -> ASGIApp:
     service = PostService(runtime.database, cache, timelines, peers, audience)
     desk = Desk(runtime.database, report, moderation_log)
     moderation = PostModeration(runtime.database, cache, timelines, desk, service, audience)
-    hydrator = Hydrator(valkey, peers, settings.media_base_url, posts=service.blobs)
-    answers = Answers(hydrator, users, audience, peers, settings.media_base_url)
+    media = MediaUrls.of(settings)
+    hydrator = Hydrator(valkey, peers, media, posts=service.blobs)
+    answers = Answers(hydrator, users, audience, peers, media)
     key = settings.secrets.read("cursor_key")
     runtime.relay_outbox(SCHEMA)
     handle = of_events(PostEvents(service, moderation).handle)

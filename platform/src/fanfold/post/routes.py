@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fanfold.contracts.blobs import PostBlob
     from fanfold.kit.audience import Audience
     from fanfold.kit.hydrate import Hydrator
+    from fanfold.kit.media import MediaUrls
     from fanfold.kit.pagination import CursorCodec
     from fanfold.kit.peers import Peers
     from fanfold.kit.users import Users
@@ -35,12 +36,12 @@ _ID = 16
 class Answers:
     """Posts as JSON, hydrated for who reads them, and shown only to whom their authors' accounts are open."""
 
-    def __init__(self, hydrator: Hydrator, users: Users, audience: Audience, peers: Peers, media_base_url: str) -> None:
+    def __init__(self, hydrator: Hydrator, users: Users, audience: Audience, peers: Peers, media: MediaUrls) -> None:
         self._hydrator = hydrator
         self._peers = peers
         self.users = users
         self.audience = audience
-        self.media_base_url = media_base_url
+        self.media = media
 
     async def post(self, member: bytes, viewer: UUID, tag: str) -> Response:
         """One post; 404 when it was deleted meanwhile, or its author's account is closed to the viewer."""
@@ -62,7 +63,8 @@ class Answers:
         query = internal.ActivityQuery(viewer.bytes, [blob.id])
         answer = await self._peers.call(internal.ACTIVITY, query)
         counts = answer.counts.get(blob.id, (0, 0))
-        return _json(encode(post_view(blob, shown, self.media_base_url, counts=counts, liked=blob.id in answer.liked)))
+        liked = blob.id in answer.liked
+        return _json(encode(post_view(blob, shown, self.media, closed=True, counts=counts, liked=liked)))
 
     async def mixed_page(self, window: Window, viewer: UUID, cursors: CursorCodec) -> Response:
         """A page of posts of many authors: those are left out whose accounts are closed to the viewer."""
@@ -90,8 +92,9 @@ def posts_router(service: PostService, answers: Answers) -> APIRouter:
         if author is None:
             raise Forbidden("This account does not exist any more.")
         blob = await service.create(post_id, user_id, new)
-        base = answers.media_base_url
-        view = post_view(blob, author_view(author, base), base, counts=(0, 0), liked=False)
+        media = answers.media
+        closed = media.closed(private=author.private)
+        view = post_view(blob, author_view(author, media), media, closed=closed, counts=(0, 0), liked=False)
         return _json(encode(view), 201)
 
     @router.get("/{post_id}", response_model=Post)

@@ -9,6 +9,7 @@ from fanfold.kit.audience import Audience
 from fanfold.kit.cluster import connect
 from fanfold.kit.db import Database
 from fanfold.kit.export import export_router
+from fanfold.kit.media import MediaUrls
 from fanfold.kit.moderation import Desk
 from fanfold.kit.moderation_routes import moderation_router
 from fanfold.kit.streams import Consumer, of_events
@@ -78,6 +79,7 @@ async def build(runtime: Runtime[ProfileSettings]) -> ASGIApp:
         desk=desk,
     )
     accounts, sessions = Accounts(parts), Sessions(parts)
+    media = MediaUrls.of(settings)
     users = Users(runtime.valkey, runtime.peers, settings.media_base_url)
     audience = Audience(runtime.valkey, runtime.peers, users)
     runtime.on_close(parts.hasher.close)
@@ -97,13 +99,13 @@ async def build(runtime: Runtime[ProfileSettings]) -> ASGIApp:
     # The room has no key for cursors of its own; each kind of cursor signs with another message anyway.
     cursor_key = settings.secrets.read("identity_key")
     for router in (
-        accounts_router(accounts, settings.media_base_url),
-        users_router(accounts, audience, settings.media_base_url),
+        accounts_router(accounts, media),
+        users_router(accounts, audience, media),
         sessions_router(sessions),
         moderation_router("user", "profile", desk, moderation, cursor_key),
         archive_router(accounts, Archives(runtime.peers)),
         export_router("profile", runtime.database, EXPORTED),
-        moderators_router(moderation, settings.media_base_url),
+        moderators_router(moderation, media),
     ):
         app.include_router(router)
     return app

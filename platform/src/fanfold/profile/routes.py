@@ -13,13 +13,13 @@ from fanfold.contracts.api import Page
 from fanfold.kit.audience import Standing
 from fanfold.kit.errors import NotFound
 from fanfold.kit.preconditions import Expected
-from fanfold.kit.users import media_url
 from fanfold.kit.web import CurrentModerator, CurrentSession, CurrentUser, check_batch, internal_route, read_id
 from fanfold.profile import schemas
 from fanfold.profile.service import revision
 
 if TYPE_CHECKING:
     from fanfold.kit.audience import Audience
+    from fanfold.kit.media import MediaUrls
     from fanfold.profile import models
     from fanfold.profile.archive import Archives
     from fanfold.profile.moderation import AccountModeration
@@ -44,13 +44,14 @@ def client_address(request: Request) -> str:
 ClientAddress = Annotated[str, Depends(client_address)]
 
 
-def _user(user: models.User, media_base_url: str) -> schemas.User:
+def _user(user: models.User, media: MediaUrls) -> schemas.User:
+    address = media.open if user.hidden_at is None else media.signed  # a hidden one's picture is for few
     return schemas.User(
         id=user.id,
         username=user.username,
         display_name=user.display_name,
         bio=user.bio,
-        picture_url=media_url(media_base_url, user.picture_path) if user.picture_path else None,
+        picture_url=address(user.picture_path) if user.picture_path else None,
         private=user.private,
         created_at=user.created_at,
     )
@@ -65,19 +66,19 @@ def _tokens(issued: Issued) -> schemas.Tokens:
     )
 
 
-def accounts_router(accounts: Accounts, media_base_url: str) -> APIRouter:
+def accounts_router(accounts: Accounts, media: MediaUrls) -> APIRouter:
     """Registration and what users do with their own profile."""
     router = APIRouter(tags=["profile"])
 
     def _editable(user: models.User, response: Response) -> schemas.User:
         response.headers["etag"] = revision(user)
-        return _user(user, media_base_url)
+        return _user(user, media)
 
     @router.post("/v1/accounts", status_code=201)
     async def register(account: schemas.NewAccount) -> schemas.User:
         """Register. Log in with `POST /v1/sessions` afterwards."""
         user = await accounts.register(account.username, account.password.get_secret_value(), account.display_name)
-        return _user(user, media_base_url)
+        return _user(user, media)
 
     @router.get("/v1/users/me")
     async def get_me(user_id: CurrentUser, response: Response) -> schemas.User:
@@ -99,7 +100,7 @@ def accounts_router(accounts: Accounts, media_base_url: str) -> APIRouter:
     @router.put("/v1/users/me/picture")
     async def set_picture(user_id: CurrentUser, choice: schemas.PictureChoice) -> schemas.User:
         """Choose one of your images as your picture. `picture_url` is null until its variants are made."""
-        return _user(await accounts.set_picture(user_id, choice.image_id), media_base_url)
+        return _user(await accounts.set_picture(user_id, choice.image_id), media)
 
     @router.delete("/v1/users/me/picture", status_code=204)
     async def remove_picture(user_id: CurrentUser) -> None:
@@ -126,7 +127,7 @@ def archive_router(accounts: Accounts, archives: Archives) -> APIRouter:
     return router
 
 
-def users_router(accounts: Accounts, audience: Audience, media_base_url: str) -> APIRouter:
+def users_router(accounts: Accounts, audience: Audience, media: MediaUrls) -> APIRouter:
     """Other users, for people and for services."""
     router = APIRouter(tags=["profile"])
 
@@ -138,7 +139,7 @@ def users_router(accounts: Accounts, audience: Audience, media_base_url: str) ->
         found = await accounts.named([username])
         standings = await audience.standings(me, [user.id for user in found])
         shown = [user for user in found if standings[user.id] is not Standing.ABSENT]
-        return Page(items=[_user(user, media_base_url) for user in shown])
+        return Page(items=[_user(user, media) for user in shown])
 
     @router.get("/v1/users/{user_id}")
     async def get_user(me: CurrentUser, user_id: UUID) -> schemas.User:
@@ -146,7 +147,7 @@ def users_router(accounts: Accounts, audience: Audience, media_base_url: str) ->
         user = await accounts.get(user_id)
         if (await audience.standings(me, (user_id,)))[user_id] is Standing.ABSENT:
             raise NotFound("There is no such user.", kind="user-not-found")
-        return _user(user, media_base_url)
+        return _user(user, media)
 
     async def batch(asked: internal.Ids) -> internal.Blobs:
         check_batch(len(asked.ids))
@@ -161,14 +162,14 @@ def users_router(accounts: Accounts, audience: Audience, media_base_url: str) ->
     return router
 
 
-def moderators_router(moderation: AccountModeration, media_base_url: str) -> APIRouter:
+def moderators_router(moderation: AccountModeration, media: MediaUrls) -> APIRouter:
     """What moderators read."""
     router = APIRouter(prefix="/v1/moderation", tags=["profile"])
 
     @router.get("/users/{user_id}")
     async def get_user_as_moderator(_: CurrentModerator, user_id: UUID) -> schemas.User:
         """One user, hidden or not. For moderators."""
-        return _user(await moderation.find(user_id), media_base_url)
+        return _user(await moderation.find(user_id), media)
 
     return router
 
