@@ -54,6 +54,31 @@ def test_garbage_is_refused(header: str) -> None:
         IdentitySigner(KEY).verify(header)
 
 
+@pytest.mark.parametrize(
+    ("more", "role"),
+    [
+        (":auditor", ""),
+        (":moderator:tier=gold", "moderator"),
+        (":tier=gold", ""),
+        (":tier=gold:moderator", "moderator"),
+        (":auditor:tier=gold:x=", ""),
+        (":moderator:auditor", "moderator"),
+        (":", ""),
+    ],
+)
+def test_what_a_newer_version_says_of_a_user_is_ignored_not_refused(more: str, role: str) -> None:
+    text = f"v1.{USER.subject}{more}.99999999999"
+    header = f"{text}.{Keyring(KEY).sign(text.encode()).hex()}"
+    assert IdentitySigner(KEY).verify(header) == Identity(USER.user_id, USER.session_id, role=role)
+
+
+@pytest.mark.parametrize("subject", ["service:feed:zone=b", "anonymous:country=is"])
+def test_so_is_what_it_says_of_others(subject: str) -> None:
+    text = f"v1.{subject}.99999999999"
+    found = IdentitySigner(KEY).verify(f"{text}.{Keyring(KEY).sign(text.encode()).hex()}")
+    assert (found.user_id, found.service) == (None, "feed" if "feed" in subject else None)
+
+
 @pytest.mark.parametrize("subject", ["admin", "service:", "user:not-a-uuid:x", "user:only"])
 def test_a_well_signed_but_unknown_subject_is_refused(subject: str) -> None:
     signer = IdentitySigner(KEY)

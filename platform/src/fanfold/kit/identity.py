@@ -1,8 +1,12 @@
 """Who calls, inside the platform: a short-lived signed header that the gateway makes and services verify.
 
 Format: ``v1.<subject>.<expiry, Unix seconds>.<hex HMAC-SHA256 of the part before the last dot>``, with subject
-``anonymous``, ``user:<uuid>:<session uuid>``, the same with ``:<role>`` for who has one, or ``service:<name>``. A
-service called directly refuses.
+``anonymous``, ``user:<uuid>:<session uuid>`` or ``service:<name>``, and further parts behind colons: a word is the role
+of who has one, ``<name>=<value>`` a claim. A service called directly refuses.
+
+Replicas of two versions verify each other's headers during an upgrade. So a role or claim that a version does not know
+is ignored there, never refused: who has it is then one user of many. It may therefore add rights or tell something; one
+that takes a right away needs another version of the format, sent only when all replicas know it.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+from fanfold.contracts.roles import ROLES
 from fanfold.kit.keyring import Keyring
 
 LIFETIME: Final = 120
@@ -45,14 +50,13 @@ class Identity:
 
 def _parse(subject: str) -> Identity:
     match subject.split(":"):
-        case ["anonymous"]:
+        case ["anonymous", *_]:
             return Identity()
-        case ["service", name] if name:
+        case ["service", name, *_] if name:
             return Identity(service=name)
-        case ["user", user, session]:
-            return Identity(user_id=UUID(user), session_id=UUID(session))
-        case ["user", user, session, role] if role:
-            return Identity(user_id=UUID(user), session_id=UUID(session), role=role)
+        case ["user", user, session, *more]:
+            role = next((word for word in more if "=" not in word), "")
+            return Identity(user_id=UUID(user), session_id=UUID(session), role=role if role in ROLES else "")
         case _:
             raise ValueError(subject)
 
