@@ -14,7 +14,19 @@ from common.tables import number, spread, table
 from overload import kept
 
 PAGE: Final = ROOT / "docs" / "performance.md"
-_ORDER: Final = ("gateway", "feed_read", "churn", "overload", "fanout", "photos", "likes", "generator", "celebrity")
+_ORDER: Final = (
+    "gateway",
+    "feed_read",
+    "compression",
+    "churn",
+    "overload",
+    "websockets",
+    "fanout",
+    "photos",
+    "likes",
+    "generator",
+    "celebrity",
+)
 NAMES: Final = tuple(name for name in _ORDER if (FOLDER / f"{name}.json").exists())
 """What has been measured, in the order of the page: a benchmark without results has no section."""
 _INTRODUCTION: Final = """# Performance
@@ -105,6 +117,15 @@ def _feed_read(figures: dict[str, Any]) -> list[str]:
     ]
 
 
+def _compression(figures: dict[str, Any]) -> list[str]:
+    rows = [
+        [name, number(way["us"], 1), number(way["bytes"]), f"{100 * way['bytes'] / figures['bytes']:.0f} %"]
+        for name, way in figures["ways"].items()
+    ]
+    introduction = f"A page of twenty posts has {number(figures['bytes'])} bytes. Chosen: isal 1 as `gzip`, and br 1."
+    return [introduction, table(["way and level", "CPU, µs", "bytes", "of the page"], rows)]
+
+
 def _churn(figures: dict[str, Any]) -> list[str]:
     calm = figures["phases"][0]
     rows = [
@@ -143,6 +164,29 @@ def _overload(figures: dict[str, Any]) -> list[str]:
         f"Capacity of the services: {number(figures['capacity'])}/s. Past it the gateway keeps "
         f"**{100 * kept(figures['adaptive']):.0f} %** of its best goodput."
     )
+    return [introduction, table(head, rows)]
+
+
+def _websockets(figures: dict[str, Any]) -> list[str]:
+    count, idle = figures["sockets"], figures["idle_cpu_share"]
+    rows = [
+        [
+            number(int(rate)),
+            spread(found["p50_ms"], 1),
+            spread(found["p99_ms"], 1),
+            spread(found["cpu_us"]),
+            spread(found["per_core_second"]),
+        ]
+        for rate, found in figures["deliveries"].items()
+    ]
+    introduction = (
+        f"{number(count)} open sockets take **{figures['memory_mb']:.0f} MB** more than at rest "
+        f"({number(figures['bytes_per_socket'])} bytes each) and, while idle, **{100 * idle:.1f} %** of a core: "
+        f"by its time alone a core would hold {number(figures['idle_per_core'])}. A handshake takes "
+        f"{number(figures['cpu_us_per_handshake'])} µs of CPU. A gateway that leaves has told all of them within "
+        f"{figures['told_to_leave_seconds']:.1f} s."
+    )
+    head = ["messages a second", "age p50, ms", "age p99, ms", "gateway, µs each", "a core-second"]
     return [introduction, table(head, rows)]
 
 
@@ -247,8 +291,10 @@ def _celebrity(figures: dict[str, Any]) -> list[str]:
 _TITLES: Final = {
     "gateway": "## The gateway beside its peers",
     "feed_read": "## Reading a feed",
+    "compression": "## Compressed answers",
     "churn": "## Members that come and go",
     "overload": "## More than there is room for",
+    "websockets": "## WebSockets",
     "fanout": "## A post's way to its followers",
     "photos": "## Photos",
     "likes": "## A post with a million likes",
@@ -258,8 +304,10 @@ _TITLES: Final = {
 _SECTIONS: Final = {
     "gateway": _gateway,
     "feed_read": _feed_read,
+    "compression": _compression,
     "churn": _churn,
     "overload": _overload,
+    "websockets": _websockets,
     "fanout": _fanout,
     "photos": _photos,
     "likes": _likes,

@@ -129,6 +129,10 @@ async def test_the_documentation_loads_nothing_from_elsewhere(rig: Rig) -> None:
     assert "//" not in page.text.replace("http://www.w3.org", "")
     again = await rig.client.get("/docs", headers={"if-none-match": page.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
+    assert (page.headers["content-encoding"], page.headers["vary"]) == ("gzip", "accept-encoding")
+    plain = await rig.client.get("/docs", headers={"accept-encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    assert (plain.text, plain.headers["etag"] != page.headers["etag"]) == (page.text, True)
     openapi = await rig.client.get("/openapi.json")
     assert openapi.status_code in (200, 404)
     assert isinstance(json.loads(openapi.content), dict)

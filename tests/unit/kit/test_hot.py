@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import brotli
 import pytest
 from prometheus_client import REGISTRY
 from starlette.responses import PlainTextResponse
@@ -170,6 +172,27 @@ async def test_hot_and_other_requests_take_turns_on_one_connection(serve: Serve)
             assert head.startswith(b"http/1.1 200 ok\r\n")
             assert b"x-request-id: abcdefgh" in head
             assert got.decode() == body
+
+
+@pytest.mark.parametrize(("accepted", "coding"), [("", b""), ("br", b"br"), ("br;q=0.1, gzip", b"gzip"), ("zstd", b"")])
+async def test_a_large_answer_is_compressed_for_who_asks(serve: Serve, accepted: str, coding: bytes) -> None:
+    async def large(_user_id: UUID, limit: bytes | None, _: bytes | None) -> bytes:
+        return b"photo " * int(limit or 0)
+
+    lines = USUAL + (f"accept-encoding: {accepted}\r\n" if accepted else "")
+    async with serve(large, compression_bytes=300) as (_, port), Client.to(port) as client:
+        client.send(_request("/hot?limit=49", lines))
+        head, body = await client.answer()
+        assert (b"content-encoding" in head, b"vary" in head, len(body)) == (False, False, 294)
+        client.send(_request("/hot?limit=50", lines))
+        head, body = await client.answer()
+        assert b"\r\nvary: accept-encoding\r\n" in head
+        assert (b"\r\ncontent-encoding: %b\r\n" % coding in head) is bool(coding)
+        assert {b"": bytes, b"gzip": gzip.decompress, b"br": brotli.decompress}[coding](body) == b"photo " * 50
+    async with serve(large, compression=()) as (_, port), Client.to(port) as client:
+        client.send(_request("/hot?limit=100", lines))
+        head, body = await client.answer()
+        assert (b"content-encoding" in head, b"vary" in head, len(body)) == (False, False, 600)
 
 
 async def test_pipelined_requests_are_answered_in_order(serve: Serve) -> None:

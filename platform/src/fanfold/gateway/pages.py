@@ -6,12 +6,14 @@ The page is our own and loads nothing from elsewhere, so that it works without t
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import re
 from importlib import resources
 from typing import TYPE_CHECKING, Final
 
 from fanfold.gateway.answers import Answer
+from fanfold.kit.compression import Compression
 from fanfold.kit.errors import NotFound
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 OPENAPI: Final = "openapi.json"
 DOCS: Final = "docs.html"
+_ACCEPTED: Final = b"accept-encoding: "
+_GZIP: Final = Compression(("gzip",))
 
 
 def pages() -> dict[str, Callable[[Request], Answer]]:
@@ -37,13 +41,21 @@ def pages() -> dict[str, Callable[[Request], Answer]]:
 
 
 def _page(body: bytes, media_type: str, headers: dict[str, str]) -> Callable[[Request], Answer]:
-    etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
-    shared = {"etag": etag, "cache-control": "public, max-age=300", **headers}
+    """Packed once: the document is 130 kB, 14 packed."""
+    tag = hashlib.sha256(body).hexdigest()[:16]
+    shared = {"cache-control": "public, max-age=300", "vary": "accept-encoding", **headers}
+    plain = {**shared, "etag": f'"{tag}"'}
+    coded = {**shared, "etag": f'"{tag}-gzip"', "content-encoding": "gzip"}
+    packed = gzip.compress(body, mtime=0)
 
     def answer(request: Request) -> Answer:
-        if f"if-none-match: {etag}\r\n".encode() in request.lines:
-            return Answer(304, b"", shared)
-        return Answer(200, body, {"content-type": media_type, **shared})
+        for about in (plain, coded):
+            if f"if-none-match: {about['etag']}\r\n".encode() in request.lines:
+                return Answer(304, b"", {**shared, "etag": about["etag"]})
+        accepted = next((line for line in request.lines if line.startswith(_ACCEPTED)), _ACCEPTED)
+        if _GZIP.choose(accepted.removeprefix(_ACCEPTED).strip()):
+            return Answer(200, packed, {"content-type": media_type, **coded})
+        return Answer(200, body, {"content-type": media_type, **plain})
 
     return answer
 

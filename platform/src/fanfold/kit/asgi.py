@@ -1,4 +1,4 @@
-"""The one middleware around every service: request id, identity, deadline, RED metrics, access log.
+"""The one middleware around every service: request id, identity, deadline, compression, RED metrics, access log.
 
 A call without a valid signed identity is refused before it reaches a route: nobody reaches a service but through the
 gateway or from another service.
@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from fanfold.contracts import headers
 from fanfold.kit import deadline, metrics
+from fanfold.kit.compression import Compression, Negotiated
 from fanfold.kit.errors import PROBLEM_MEDIA_TYPE, Forbidden, Problem, TooLarge, Unauthorized
 from fanfold.kit.identity import Identity, InvalidIdentityError
 from fanfold.kit.logging import get_logger, request_id
@@ -37,10 +38,17 @@ UNMATCHED: Final = "unmatched"
 class Edge:
     """Pure ASGI, so that hot routes in front of FastAPI pay for nothing they do not use."""
 
-    def __init__(self, app: ASGIApp, signer: IdentitySigner, draining: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        signer: IdentitySigner,
+        draining: Callable[[], bool] = lambda: False,
+        compression: Compression | None = None,
+    ) -> None:
         self._app = app
         self._signer = signer
         self._draining = draining
+        self._compression = compression or Compression()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request; other scope types (lifespan) pass through."""
@@ -68,7 +76,13 @@ class Edge:
         try:
             scope[IDENTITY_KEY] = self._identify(scope["path"], values.get(_IDENTITY, b""))
             deadline.check(waited_until)
-            await self._app(scope, receive, send_recorded)
+            if not self._compression.offered:
+                await self._app(scope, receive, send_recorded)
+                return
+            negotiated = Negotiated(self._compression, scope["headers"])
+            scope["headers"] = negotiated.headers
+            answers = scope["method"] == "GET"  # of others, so that no token is ever compressed
+            await self._app(scope, receive, negotiated.wrap(send_recorded) if answers else send_recorded)
         except Problem as problem:
             await send_problem(send_recorded, problem)
         finally:

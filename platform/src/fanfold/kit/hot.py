@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from fanfold.contracts import headers
 from fanfold.kit import deadline, metrics
+from fanfold.kit.compression import Coding, Compression
 from fanfold.kit.errors import PROBLEM_MEDIA_TYPE, Problem, Unavailable
 from fanfold.kit.identity import InvalidIdentityError
 from fanfold.kit.logging import get_logger, request_id
@@ -38,6 +39,7 @@ _VERSION: Final = b" HTTP/1.1\r\n"
 _IDENTITY: Final = f"\r\n{headers.IDENTITY}: ".encode()
 _REQUEST_ID: Final = f"\r\n{headers.REQUEST_ID}: ".encode()
 _DEADLINE: Final = f"\r\n{headers.DEADLINE}: ".encode()
+_ACCEPTED: Final = b"\r\naccept-encoding: "
 _UNUSUAL: Final = re.compile(
     rb"\r\n(?:connection:\s*close|content-length|transfer-encoding|expect|upgrade)", re.IGNORECASE
 )
@@ -78,15 +80,23 @@ class Asked(NamedTuple):
     groups: tuple[bytes | None, ...]
     request_id: bytes
     deadline: bytes
+    coding: Coding | None
 
 
 class HotRoutes:
     """The hot routes of one service, and what their requests are judged by."""
 
-    def __init__(self, routes: Iterable[HotRoute], signer: IdentitySigner, draining: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        routes: Iterable[HotRoute],
+        signer: IdentitySigner,
+        draining: Callable[[], bool],
+        compression: Compression | None = None,
+    ) -> None:
         self._routes = tuple(routes)
         self._signer = signer
         self.draining = draining
+        self.compression = compression or Compression()
 
     def find(self, data: bytes) -> Asked | None:
         """What ``data`` asks for; None when it is not plainly one request for a hot route by a user in good time."""
@@ -112,7 +122,9 @@ class HotRoutes:
             raise UnusualError("no user")
         waited_until = _value(data, _DEADLINE)
         deadline.check(waited_until)
-        return Asked(route, identity.user_id, match.groups(), _value(data, _REQUEST_ID), waited_until)
+        accepted = _value(data, _ACCEPTED)
+        coding = self.compression.choose(accepted) if accepted else None
+        return Asked(route, identity.user_id, match.groups(), _value(data, _REQUEST_ID), waited_until, coding)
 
 
 def _value(data: bytes, name: bytes) -> bytes:
@@ -190,6 +202,11 @@ class HotProtocol(HttpToolsProtocol):
         try:
             body = await asked.route.answer(asked.user_id, *asked.groups)
             status, head = 200, _OK + asked.route.lines
+            packing = self._routes.compression
+            if packing.offered and len(body) >= packing.least:
+                head += _VARY
+                if asked.coding is not None:
+                    body, head = packing.pack(body, asked.coding), head + _PACKED[asked.coding]
         except Exception as error:  # noqa: BLE001 - whatever it is, it is answered
             problem = _problem_of(error)
             status, head, body = problem.status, _head_of(problem), problem.document(request_id.get())
@@ -218,6 +235,8 @@ class HotProtocol(HttpToolsProtocol):
             self.data_received(later)
 
 
+_VARY: Final = b"vary: accept-encoding\r\n"
+_PACKED: Final[dict[Coding, bytes]] = {"gzip": b"content-encoding: gzip\r\n", "br": b"content-encoding: br\r\n"}
 _OK: Final = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 
 

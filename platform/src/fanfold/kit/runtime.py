@@ -24,6 +24,7 @@ from fanfold.kit import metrics
 from fanfold.kit.admin import admin_app
 from fanfold.kit.asgi import Edge
 from fanfold.kit.cluster import connect, connect_redis
+from fanfold.kit.compression import Compression
 from fanfold.kit.db import Database
 from fanfold.kit.hot import HotProtocol, HotRoute, HotRoutes
 from fanfold.kit.identity import IdentitySigner
@@ -176,8 +177,9 @@ class Runtime(Generic[Configured]):
             app = await build(self)
             servers = [_Server(self.admin, self.settings.admin_host, self.settings.admin_port)]
             if app is not None:
-                edge = Edge(app, self.signer, draining=lambda: self.draining)
-                hot = HotRoutes(self._hot, self.signer, draining=lambda: self.draining)
+                packing = Compression(self.settings.compression, self.settings.compression_bytes)
+                edge = Edge(app, self.signer, lambda: self.draining, packing)
+                hot = HotRoutes(self._hot, self.signer, lambda: self.draining, packing)
                 servers.append(_Server(edge, self.settings.traffic_host, self.settings.traffic_port, hot))
             tasks = [asyncio.create_task(server.serve(), name="server") for server in servers]
             work: list[asyncio.Task[None]] = []

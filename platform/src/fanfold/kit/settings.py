@@ -79,6 +79,10 @@ class Settings(BaseSettings):
     """Whose photos have addresses that expire: `fanfold.kit.media`. The same for all services."""
     signature_seconds: int = Field(default=3600, ge=60, le=7 * 24 * 3600)
     """An address that expires is good for so long at least, and less than twice. The same for all services."""
+    compression: tuple[Literal["gzip", "br"], ...] = ("gzip", "br")
+    """Codings offered for JSON, the preferred first; empty: none. See `fanfold.kit.compression`."""
+    compression_bytes: int = Field(default=1024, ge=0)
+    """Smaller answers are not compressed: they fit into one packet."""
     require_if_match: bool = False
     """Whether edits without ``If-Match`` are refused with 428. Off: they overwrite whatever is there."""
     feed_length: int = Field(default=20, ge=1, le=100)
