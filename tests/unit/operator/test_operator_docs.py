@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from prometheus_client import Counter
 from prometheus_client.metrics import MetricWrapperBase
 
@@ -112,8 +113,12 @@ def test_every_metric_of_the_operator_is_in_the_table_with_its_labels_and_no_oth
         assert set(re.findall(r"`(\w+)`", told[name(metric)])) == set(metric._labelnames), name(metric)
 
 
-def test_every_test_named_as_evidence_exists() -> None:
-    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", (ROOT / "docs/operator/capabilities.md").read_text())
+EVIDENCE = [ROOT / "docs/operator/capabilities.md", *sorted((ROOT / "docs/evidence").glob("*.md"))]
+
+
+@pytest.mark.parametrize("document", EVIDENCE, ids=lambda path: path.stem)
+def test_every_test_named_as_evidence_exists(document: Path) -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", document.read_text())
     assert len(named) > 20
     missing = [
         f"{path}::{name}"
