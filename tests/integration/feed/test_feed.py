@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from fanfold.contracts import keys
 from fanfold.contracts.blobs import UserBlob
 from fanfold.contracts.ids import new_id
 from fanfold.feed.repository import FeedRepository
+from fanfold.kit.hydrate import Hydrator
 
 pytestmark = pytest.mark.integration
 
@@ -220,6 +222,28 @@ async def test_a_celebritys_posts_are_folded_in_and_not_pushed(town: Town) -> No
     await town.shown(star, post)
 
 
+async def test_a_post_is_announced_to_the_sockets_of_followers_if_they_are_no_crowd(
+    house: Any, bucket: str, tmp_path: Path
+) -> None:
+    assert bucket
+    town = await settle(house, tmp_path, announced_followers=1)
+    ada, cel, bob, cid = [await town.user(name) for name in ("ada", "cel", "bob", "cid")]
+    for user, author in ((bob, ada), (bob, cel), (cid, cel)):
+        await town.follow(user, author)
+    await town.feed(bob)
+    async with house.redis.pubsub() as channel:
+        await channel.subscribe(keys.notifications(bob))
+        of_crowd = await town.post(cel)
+        await town.shown(bob, of_crowd)
+        post = await town.post(ada)
+        heard: list[dict[str, Any]] = []
+        async with asyncio.timeout(15):
+            while not heard:
+                message = await channel.get_message(ignore_subscribe_messages=True, timeout=1)
+                heard += [json.loads(message["data"])] if message else []
+    assert heard == [{"kind": "post", "post_id": post, "author_id": str(ada)}]
+
+
 async def test_the_hot_route_and_the_documented_one_answer_alike(town: Town) -> None:
     ada = await town.user("ada")
     posts = [await town.post(ada) for _ in range(2)]
@@ -263,3 +287,41 @@ async def test_a_cold_feed_whose_owners_are_away_is_503_and_soon_comes_back(hous
     await house.start("post")
     again = await feed.get("/v1/feed", headers=house.as_user(user))
     assert again.json() == {"items": [], "next_cursor": None}
+
+
+@pytest.mark.parametrize("way", ["hot", "app"])
+async def test_a_poll_for_posts_of_celebrities_costs_no_post_until_there_is_one(
+    town: Town, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    celebrity, *fans = [await town.user(name) for name in ("cel", "ann", "bob", "cid")]
+    for fan in fans:
+        await town.follow(fan, celebrity)
+    first = await town.post(celebrity, "first")
+    await town.shown(fans[0], first)
+    hydrated: list[int] = []
+    hydrate = Hydrator.hydrate
+
+    async def counted(self: Hydrator, members: Any, viewer: UUID) -> Any:
+        hydrated.append(len(members))
+        return await hydrate(self, members, viewer)
+
+    monkeypatch.setattr(Hydrator, "hydrate", counted)
+    head = town.house.as_user(fans[0]) | (
+        {"connection": "close"} if way == "app" else {}
+    )  # unusual: not for the hot way
+
+    async def poll(tag: str = "") -> httpx.Response:
+        return await town.clients["feed"].get("/v1/feed", headers=head | ({"if-none-match": tag} if tag else {}))
+
+    page = await poll()
+    assert page.status_code == 200
+    assert page.headers["poll-interval"] == "10"
+    again = await poll(page.headers["etag"])
+    assert (again.status_code, again.content, hydrated) == (304, b"", [1])
+    assert (again.headers["etag"], again.headers["poll-interval"]) == (page.headers["etag"], "10")
+    second = await town.post(celebrity, "second")
+    async with asyncio.timeout(15):  # readers share a celebrity's timeline for a second
+        while (news := await poll(page.headers["etag"])).status_code == 304:
+            await asyncio.sleep(0.05)
+    assert [post["id"] for post in news.json()["items"]] == [second, first]
+    assert len(hydrated) == 2

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanfold.image.ranges import Span, UnsatisfiableError, matches, requested_span
+from fanfold.image.ranges import Span, UnsatisfiableError, requested_span
 
 
 @pytest.mark.parametrize(
@@ -45,11 +45,3 @@ def test_a_span_always_lies_within_the_representation(header: str, size: int) ->
         return
     if span is not None:
         assert 0 <= span.start < span.start + span.length <= size
-
-
-@pytest.mark.parametrize(
-    ("header", "expected"),
-    [(None, False), ("", False), ('"a"', True), ('"b"', False), ('W/"a"', True), ('"b", "a"', True), ("*", True)],
-)
-def test_if_none_match_compares_weakly(header: str | None, *, expected: bool) -> None:
-    assert matches(header, '"a"') is expected

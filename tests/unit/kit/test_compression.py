@@ -61,7 +61,9 @@ async def call() -> Call:
     async def page(
         request: Request, size: int = len(BODY), kind: str = "application/json", control: str = ""
     ) -> Response:
-        tags = {"etag": TAG} | ({"cache-control": control} if control else {})
+        tags = {"etag": f"W/{TAG}" if "weak" in request.query_params else TAG} | (
+            {"cache-control": control} if control else {}
+        )
         for name in ("if-none-match", "if-match"):
             if (asked := request.headers.get(name)) is not None:
                 assert "gzip" not in asked
@@ -141,6 +143,11 @@ async def test_each_representation_has_a_tag_of_its_own_and_all_are_known(call: 
     for other in ('"5f3b-gzip"', '"gzip"', "5f3a-gzip"):
         again, _ = await call("/page", "identity", if_none_match=other.replace("gzip", "zip"))
         assert again.status_code == 200
+
+
+async def test_a_weak_tag_names_every_coding(call: Call) -> None:
+    packed, _ = await call("/page?weak=1", "br")
+    assert (packed.headers["content-encoding"], packed.headers["etag"]) == ("br", f"W/{TAG}")
 
 
 async def test_an_edit_is_of_the_thing_whatever_came_of_it(call: Call) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -19,7 +20,7 @@ from starlette.responses import PlainTextResponse
 from fanfold.contracts.ids import new_id
 from fanfold.kit import deadline, hot
 from fanfold.kit.errors import NotFound
-from fanfold.kit.hot import HotRoute, HotRoutes, page_target
+from fanfold.kit.hot import HotRoute, HotRoutes, Reply, page_target
 from fanfold.kit.identity import Identity, IdentitySigner
 from fanfold.kit.runtime import Runtime
 from fanfold.kit.settings import Settings
@@ -34,8 +35,8 @@ IDENTITY = SIGNER.sign(Identity(user_id=USER, session_id=new_id()), LATER)
 USUAL = f"host: x\r\nx-fanfold-identity: {IDENTITY}\r\nx-request-id: abcdefgh\r\n"
 
 
-async def _nothing(user_id: UUID, *_: bytes | None) -> bytes:
-    return user_id.hex.encode()
+async def _nothing(user_id: UUID, *_: bytes | None) -> Reply:
+    return Reply(user_id.hex.encode())
 
 
 ROUTE = HotRoute("/hot", page_target(b"/hot"), _nothing)
@@ -156,8 +157,9 @@ class Client:
         """Head and body of the next answer."""
         async with asyncio.timeout(5):
             head = (await self.reader.readuntil(b"\r\n\r\n")).lower()
-            length = int(head.split(b"content-length: ")[1].split(b"\r\n")[0])
-            return head, await self.reader.readexactly(length)
+            length = re.search(rb"\r\ncontent-length: (\d+)", head)
+            assert (length is None) is head.startswith(b"http/1.1 304")
+            return head, await self.reader.readexactly(int(length[1])) if length else b""
 
     async def ended(self) -> bool:
         async with asyncio.timeout(5):
@@ -171,13 +173,14 @@ async def test_hot_and_other_requests_take_turns_on_one_connection(serve: Serve)
             head, got = await client.answer()
             assert head.startswith(b"http/1.1 200 ok\r\n")
             assert b"x-request-id: abcdefgh" in head
+            assert head.count(b"\r\ndate: ") == 1
             assert got.decode() == body
 
 
 @pytest.mark.parametrize(("accepted", "coding"), [("", b""), ("br", b"br"), ("br;q=0.1, gzip", b"gzip"), ("zstd", b"")])
 async def test_a_large_answer_is_compressed_for_who_asks(serve: Serve, accepted: str, coding: bytes) -> None:
-    async def large(_user_id: UUID, limit: bytes | None, _: bytes | None) -> bytes:
-        return b"photo " * int(limit or 0)
+    async def large(_user_id: UUID, _had: bytes, limit: bytes | None, _: bytes | None) -> Reply:
+        return Reply(b"photo " * int(limit or 0))
 
     lines = USUAL + (f"accept-encoding: {accepted}\r\n" if accepted else "")
     async with serve(large, compression_bytes=300) as (_, port), Client.to(port) as client:
@@ -195,10 +198,23 @@ async def test_a_large_answer_is_compressed_for_who_asks(serve: Serve, accepted:
         assert (b"content-encoding" in head, b"vary" in head, len(body)) == (False, False, 600)
 
 
+async def test_who_has_it_gets_304_and_the_connection_goes_on(serve: Serve) -> None:
+    async def tagged(_user_id: UUID, had: bytes, *_: bytes | None) -> Reply:
+        return Reply(b"", b'etag: "1"\r\n', 304) if had == b'"1"' else Reply(b"page", b'etag: "1"\r\n')
+
+    async with serve(tagged) as (_, port), Client.to(port) as client:
+        for had, answer in ((b"", b"page"), (b'"1"', b""), (b'"2"', b"page")):
+            client.send(_request("/hot", USUAL + (f"if-none-match: {had.decode()}\r\n" if had else "")))
+            head, body = await client.answer()
+            assert (head.startswith(b"http/1.1 304 not modified\r\n"), body) == (not answer, answer)
+            assert b'\r\netag: "1"\r\n' in head
+            assert b"\r\ncache-control: no-store\r\n" in head
+
+
 async def test_pipelined_requests_are_answered_in_order(serve: Serve) -> None:
-    async def slowly(user_id: UUID, limit: bytes | None, _: bytes | None) -> bytes:
+    async def slowly(user_id: UUID, _had: bytes, limit: bytes | None, _: bytes | None) -> Reply:
         await asyncio.sleep(0.01)
-        return limit or b""
+        return Reply(limit or b"")
 
     async with serve(slowly) as (_, port), Client.to(port) as client:
         client.send(_request("/hot?limit=1"))
@@ -230,7 +246,7 @@ async def test_a_request_that_comes_in_pieces_is_answered(serve: Serve) -> None:
     ],
 )
 async def test_errors_are_problem_details(serve: Serve, error: Exception, status: bytes, line: bytes) -> None:
-    async def fails(*_: Any) -> bytes:
+    async def fails(*_: Any) -> Reply:
         raise error
 
     async with serve(fails) as (_, port), Client.to(port) as client:
@@ -246,9 +262,9 @@ async def test_errors_are_problem_details(serve: Serve, error: Exception, status
 async def test_hot_requests_are_counted_and_know_their_deadline(serve: Serve) -> None:
     seen: list[bytes] = []
 
-    async def look(*_: Any) -> bytes:
+    async def look(*_: Any) -> Reply:
         seen.append(deadline.current.get())
-        return b"{}"
+        return Reply(b"{}")
 
     def counted() -> float:
         labels = {"route": "/hot", "method": "GET", "status": "200"}
@@ -276,10 +292,10 @@ async def test_draining_answers_close_their_connection(serve: Serve) -> None:
 async def test_shutdown_waits_for_the_answer_under_way(serve: Serve) -> None:
     begun, go = asyncio.Event(), asyncio.Event()
 
-    async def wait(*_: Any) -> bytes:
+    async def wait(*_: Any) -> Reply:
         begun.set()
         await go.wait()
-        return b"at last"
+        return Reply(b"at last")
 
     async with serve(wait) as (_, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -295,10 +311,10 @@ async def test_shutdown_waits_for_the_answer_under_way(serve: Serve) -> None:
 async def test_a_client_that_leaves_is_not_written_to(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     begun, go = asyncio.Event(), asyncio.Event()
 
-    async def wait(*_: Any) -> bytes:
+    async def wait(*_: Any) -> Reply:
         begun.set()
         await go.wait()
-        return b"{}"
+        return Reply(b"{}")
 
     async with serve(wait) as (_, port):
         async with Client.to(port) as client:

@@ -7,7 +7,7 @@ from uuid import uuid4
 import httpx
 import msgspec
 import pytest
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from fanfold.contracts import headers, internal
 from fanfold.kit.asgi import Edge
@@ -40,6 +40,10 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
     async def broken() -> None:
         raise RuntimeError("secret detail")
 
+    @router.get("/kept")
+    async def kept() -> Response:
+        return Response(headers={"cache-control": "public, max-age=9"})
+
     internal_route(router, internal.POSTS, _answer)
     app.include_router(router)
     transport = httpx.ASGITransport(Edge(app, SIGNER), raise_app_exceptions=False)
@@ -67,6 +71,12 @@ async def test_the_user_reaches_the_route_and_the_request_id_comes_back(client: 
     answer = await client.get("/me", headers={**_as(USER), headers.REQUEST_ID: "r-1"})
     assert answer.json()["user"] == str(USER.user_id)
     assert answer.headers[headers.REQUEST_ID] == "r-1"
+
+
+async def test_what_one_user_sees_is_kept_by_nobody_else(client: httpx.AsyncClient) -> None:
+    for path in ("/me", "/missing", "/broken", "/nowhere"):
+        assert (await client.get(path, headers=_as(USER))).headers["cache-control"] == "private, no-cache"
+    assert (await client.get("/kept", headers=_as(USER))).headers.get_list("cache-control") == ["public, max-age=9"]
 
 
 async def test_anonymous_must_log_in(client: httpx.AsyncClient) -> None:

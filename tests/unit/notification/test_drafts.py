@@ -8,7 +8,7 @@ from fanfold.contracts.events import AnyEvent, Commented, Followed, Liked, PostC
 from fanfold.contracts.ids import new_id
 from fanfold.notification.drafts import Draft, draft, mentions
 from fanfold.notification.repository import NONE, State
-from fanfold.notification.routes import entity_tag, matches
+from fanfold.notification.routes import entity_tag
 from fanfold.notification.service import Asked
 
 ADA, BOB, POST, COMMENT, ACTIVITY = (new_id() for _ in range(5))
@@ -71,11 +71,3 @@ def test_the_entity_tag_changes_with_the_newest_with_what_was_read_and_with_what
     }
     assert len(tags) == 6
     assert entity_tag(Asked(ADA, 20), state) in tags
-
-
-@pytest.mark.parametrize(
-    ("header", "expected"),
-    [(None, False), ('W/"a"', True), ('"a"', True), ('"b", W/"a"', True), ("*", True), ('"b"', False), ("", False)],
-)
-def test_if_none_match_compares_weakly_with_each_of_its_tags(header: str | None, expected: bool) -> None:
-    assert matches(header, 'W/"a"') is expected

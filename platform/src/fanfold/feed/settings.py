@@ -19,6 +19,8 @@ class FeedSettings(Settings):
     """Posts of celebrities: folded in on read, or pushed through the rate-limited lane like everybody's."""
     feed_ttl_seconds: int = Field(default=86_400, ge=60)
     """From a rebuild to the next: makes feeds evictable under ``volatile-lru``, and bounds how long drift can last."""
+    feed_poll_seconds: int = Field(default=10, ge=1)
+    """How often clients are told to look for posts of celebrities, which no socket tells of."""
     rebuilds: int = Field(default=32, ge=1, le=1_000)
     """Rebuilds at once in this process: what the database sees after a loss of the cache, for each replica."""
 

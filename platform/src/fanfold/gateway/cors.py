@@ -22,7 +22,7 @@ _ALLOWED: Final = (
     f"authorization, content-type, if-match, if-none-match, {headers.IDEMPOTENCY_KEY}, {headers.REQUEST_ID}, "
     f"{headers.TRACEPARENT}"
 )
-_EXPOSED: Final = f"{headers.REQUEST_ID}, retry-after, ratelimit, ratelimit-policy, location, etag"
+_EXPOSED: Final = f"{headers.REQUEST_ID}, retry-after, ratelimit, ratelimit-policy, location, etag, poll-interval"
 
 
 class Cors:

@@ -16,9 +16,10 @@ from starlette.responses import StreamingResponse
 
 from fanfold.contracts.api import Problem as ProblemModel
 from fanfold.image.models import media_key
-from fanfold.image.ranges import Span, UnsatisfiableError, matches, requested_span
+from fanfold.image.ranges import Span, UnsatisfiableError, requested_span
 from fanfold.kit.errors import PROBLEM_MEDIA_TYPE, Forbidden, NotFound
 from fanfold.kit.objects import IMMUTABLE, ObjectMissingError, ObjectReader, ObjectStore
+from fanfold.kit.preconditions import matches
 
 if TYPE_CHECKING:
     from fanfold.image.service import ImageService

@@ -1,4 +1,4 @@
-"""Range and conditional requests (RFC 9110, sections 13 and 14), for representations that never change."""
+"""Range requests (RFC 9110, section 14), for representations that never change."""
 
 from __future__ import annotations
 
@@ -50,11 +50,3 @@ def requested_span(header: str | None, size: int) -> Span | None:
     if start >= size:
         raise UnsatisfiableError
     return Span(start, end - start, size)
-
-
-def matches(header: str | None, etag: str) -> bool:
-    """Whether ``If-None-Match`` names this tag (weak comparison; ``*`` names everything that exists)."""
-    if not header:
-        return False
-    tags = {tag.strip().removeprefix("W/") for tag in header.split(",")}
-    return "*" in tags or etag in tags

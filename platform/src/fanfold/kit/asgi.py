@@ -32,6 +32,9 @@ IDENTITY_KEY: Final = "fanfold.identity"
 _REQUEST_ID = headers.REQUEST_ID.encode()
 _IDENTITY = headers.IDENTITY.encode()
 _DEADLINE = headers.DEADLINE.encode()
+_CACHE_CONTROL = b"cache-control"
+UNLESS_TOLD: Final = b"private, no-cache"
+"""Who may keep an answer whose route does not say: its reader, and asks each time. What one user sees is no other's."""
 UNMATCHED: Final = "unmatched"
 
 
@@ -67,7 +70,10 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (_REQUEST_ID, current.encode("ascii", "replace"))]
+                told = message.get("headers", ())
+                message["headers"] = [*told, (_REQUEST_ID, current.encode("ascii", "replace"))]
+                if all(name != _CACHE_CONTROL for name, _ in told):
+                    message["headers"].append((_CACHE_CONTROL, UNLESS_TOLD))
                 if self._draining():  # who keeps this connection would meet a closed port next
                     message["headers"].append((b"connection", b"close"))
             await send(message)

@@ -142,7 +142,7 @@ class Negotiated:
         """Not modified: under the tag by which the client knows it."""
         headers: list[tuple[bytes, bytes]] = []
         for name, value in start["headers"]:
-            coding = self._had.get(value.removeprefix(b"W/")) if name == b"etag" else None
+            coding = self._had.get(value) if name == b"etag" else None
             headers += [(name, value)] if coding is None else [(name, _tagged(value, coding)), _VARY]
         start["headers"] = headers
 
@@ -163,4 +163,5 @@ def _recoded(name: bytes, value: bytes, size: int, coding: bytes) -> tuple[bytes
 
 
 def _tagged(tag: bytes, coding: bytes) -> bytes:
-    return b'%b-%b"' % (tag.removesuffix(b'"'), coding)
+    """A weak tag may name several codings of one thing (RFC 9110, section 8.8.1)."""
+    return tag if tag.startswith(b"W/") else b'%b-%b"' % (tag.removesuffix(b'"'), coding)

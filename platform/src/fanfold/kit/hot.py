@@ -39,11 +39,20 @@ _VERSION: Final = b" HTTP/1.1\r\n"
 _IDENTITY: Final = f"\r\n{headers.IDENTITY}: ".encode()
 _REQUEST_ID: Final = f"\r\n{headers.REQUEST_ID}: ".encode()
 _DEADLINE: Final = f"\r\n{headers.DEADLINE}: ".encode()
+_HAD: Final = b"\r\nif-none-match: "
 _ACCEPTED: Final = b"\r\naccept-encoding: "
 _UNUSUAL: Final = re.compile(
     rb"\r\n(?:connection:\s*close|content-length|transfer-encoding|expect|upgrade)", re.IGNORECASE
 )
 _PAGE: Final = rb"(?:\?(?:limit=([1-9][0-9]?|100)(?:&|$))?(?:cursor=([A-Za-z0-9_-]{1,64}))?)?"
+
+
+class Reply(NamedTuple):
+    """An answer: 200 with a body, or 304 without. ``lines``: header lines of its own, each ending in CRLF."""
+
+    body: bytes
+    lines: bytes = b""
+    status: int = 200
 
 
 class UnusualError(Exception):
@@ -52,18 +61,19 @@ class UnusualError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class HotRoute:
-    """A GET that a user may make, answered 200 with JSON.
+    """A GET that a user may make, answered 200 with JSON, or 304.
 
     Attributes:
         pattern: As FastAPI's route has it: metrics name it.
         target: Matches a request target that is plainly right, query included; its groups go to ``answer``.
-        answer: Called with the user's id and the groups; gives the body. May raise `Problem` and `ValkeyError`.
+        answer: Called with the user's id, the value of ``If-None-Match`` (mostly empty) and the groups. May raise
+            `Problem` and `ValkeyError`.
         lines: Header lines besides type, length and request id, each ending in CRLF.
     """
 
     pattern: str
     target: re.Pattern[bytes]
-    answer: Callable[..., Awaitable[bytes]]
+    answer: Callable[..., Awaitable[Reply]]
     lines: bytes = b""
 
 
@@ -80,6 +90,7 @@ class Asked(NamedTuple):
     groups: tuple[bytes | None, ...]
     request_id: bytes
     deadline: bytes
+    had: bytes
     coding: Coding | None
 
 
@@ -124,7 +135,8 @@ class HotRoutes:
         deadline.check(waited_until)
         accepted = _value(data, _ACCEPTED)
         coding = self.compression.choose(accepted) if accepted else None
-        return Asked(route, identity.user_id, match.groups(), _value(data, _REQUEST_ID), waited_until, coding)
+        request_id_, had = _value(data, _REQUEST_ID), _value(data, _HAD)
+        return Asked(route, identity.user_id, match.groups(), request_id_, waited_until, had, coding)
 
 
 def _value(data: bytes, name: bytes) -> bytes:
@@ -200,8 +212,8 @@ class HotProtocol(HttpToolsProtocol):
         deadline.current.set(asked.deadline)
         metrics.IN_FLIGHT.inc()
         try:
-            body = await asked.route.answer(asked.user_id, *asked.groups)
-            status, head = 200, _OK + asked.route.lines
+            body, lines, status = await asked.route.answer(asked.user_id, asked.had, *asked.groups)
+            head = b"%b%b%b" % (_NOT_MODIFIED if status == _UNCHANGED else _OK, asked.route.lines, lines)
             packing = self._routes.compression
             if packing.offered and len(body) >= packing.least:
                 head += _VARY
@@ -215,9 +227,9 @@ class HotProtocol(HttpToolsProtocol):
         closing = self._routes.draining()
         if not self.transport.is_closing():
             end = b"\r\nconnection: close\r\n\r\n" if closing else _END
-            self.transport.write(
-                b"%bcontent-length: %d\r\nx-request-id: %b%b%b" % (head, len(body), current, end, body)
-            )
+            length = b"" if status == _UNCHANGED else b"content-length: %d\r\n" % len(body)
+            date = b"".join([b"%b: %b\r\n" % line for line in self.server_state.default_headers])
+            self.transport.write(b"%b%b%bx-request-id: %b%b%b" % (head, date, length, current, end, body))
         metrics.answered(asked.route.pattern, "GET", status, perf_counter() - started)
         self._done(closing=closing)
 
@@ -237,6 +249,8 @@ class HotProtocol(HttpToolsProtocol):
 
 _VARY: Final = b"vary: accept-encoding\r\n"
 _PACKED: Final[dict[Coding, bytes]] = {"gzip": b"content-encoding: gzip\r\n", "br": b"content-encoding: br\r\n"}
+_UNCHANGED: Final = 304
+_NOT_MODIFIED: Final = b"HTTP/1.1 304 Not Modified\r\n"
 _OK: Final = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 
 

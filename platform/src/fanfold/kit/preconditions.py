@@ -39,6 +39,14 @@ class Precondition:
             raise PreconditionFailed("It was changed since you read it: read it again, then repeat your edit.")
 
 
+def matches(if_none_match: str | None, etag: str) -> bool:
+    """Weak comparison with each tag of the header, or ``*`` (RFC 9110, section 13.1.2): the client has it."""
+    if not if_none_match:
+        return False
+    tags = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
+    return "*" in tags or etag.removeprefix("W/") in tags
+
+
 def _precondition(
     request: Request,
     if_match: Annotated[

@@ -9,6 +9,7 @@ import xxhash
 from fastapi import APIRouter, Header, Query, Response
 
 from fanfold.kit.errors import BadRequest
+from fanfold.kit.preconditions import matches
 from fanfold.kit.web import PAGE_LIMIT, CurrentUser, CursorText, Limit
 from fanfold.notification.schemas import NotificationPage, Preferences, PreferencesChange, ReadUpTo
 from fanfold.notification.service import Asked
@@ -98,11 +99,3 @@ def entity_tag(asked: Asked, state: State) -> str:
     """Weak: the actors' names may change without it (RFC 9110, section 8.8.1)."""
     known = f"{state.newest}{state.up_to}{asked.limit}{asked.cursor}{asked.after}"
     return f'W/"{xxhash.xxh3_64_hexdigest(known.encode())}"'
-
-
-def matches(if_none_match: str | None, etag: str) -> bool:
-    """Weak comparison with each tag of the header, or ``*`` (RFC 9110, section 13.1.2)."""
-    if if_none_match is None:
-        return False
-    tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
-    return "*" in tags or etag.removeprefix("W/") in tags
