@@ -226,7 +226,7 @@ async def test_a_post_is_announced_to_the_sockets_of_followers_if_they_are_no_cr
     house: Any, bucket: str, tmp_path: Path
 ) -> None:
     assert bucket
-    town = await settle(house, tmp_path, announced_followers=1)
+    town = await settle(house, tmp_path, announced_followers=2)  # the author is one of those it is pushed to
     ada, cel, bob, cid = [await town.user(name) for name in ("ada", "cel", "bob", "cid")]
     for user, author in ((bob, ada), (bob, cel), (cid, cel)):
         await town.follow(user, author)
