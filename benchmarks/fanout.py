@@ -231,7 +231,7 @@ class Bench:
         connection = await asyncpg.connect(self._database_url.replace("+asyncpg", ""))
         now = datetime.now(UTC)
         await _copy_follows(connection, [(follower, author, new_id(), now) for follower in followers])
-        await connection.execute("ANALYZE follow.follow")
+        await connection.execute("ANALYZE follow.follow, follow.follower")
         await connection.close()
 
     def _as(self, user: UUID) -> dict[str, str]:

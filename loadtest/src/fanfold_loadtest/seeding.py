@@ -114,7 +114,7 @@ class _Seeding:
         password = await asyncio.to_thread(HASHER.hash, crowd.password)
         await self._connection.execute(_CREDENTIALS, members, password)
         if self._new:
-            await self._connection.execute('ANALYZE profile."user"; ANALYZE follow.follow')
+            await self._connection.execute('ANALYZE profile."user"; ANALYZE follow.follow, follow.follower')
         return self._new
 
     async def _load(self, part: str, rows: int, make: Callable[[int, int], bytes], into: str, move: str) -> None:

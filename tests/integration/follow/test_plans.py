@@ -51,18 +51,18 @@ async def plan(database: Database, query: Any, *arguments: Any) -> str:
 
 async def test_a_page_of_followers_is_read_from_its_index_in_order(database: Database) -> None:
     explained = await plan(database, repository.followers_page, new_id(), new_id(), 5_000)
-    assert "Index Only Scan using follow_followee_idx" in explained
+    assert "Index Only Scan using follower_pkey" in explained
     assert "Sort" not in explained
 
 
 async def test_followers_are_counted_over_the_index_alone(database: Database) -> None:
     explained = await plan(database, repository.count_followers, new_id())
-    assert "Index Only Scan using follow_" in explained
+    assert "Index Only Scan using follower_" in explained
 
 
 async def test_the_newest_followers_come_from_their_index_without_sorting(database: Database) -> None:
     explained = await plan(database, repository.newest_followers, new_id(), new_id(), 20)
-    assert "Index Scan using follow_newest_idx" in explained
+    assert "Index Scan using follower_newest_idx" in explained
     assert "Sort" not in explained
 
 

@@ -17,10 +17,10 @@ outbox = outbox_table(SCHEMA)
 
 
 class Follow(SQLModel, table=True):
-    """`follower_id` follows `followee_id`. Indexed both ways; no count of it is stored anywhere.
+    """`follower_id` follows `followee_id`: what is asked by who follows. No count of it is stored anywhere.
 
-    The primary key gives one user's followees (few: bounded by a setting, so that sorting them by time is cheap), the
-    first index the followers in id order for fan-out, without touching the table, the second the newest followers.
+    The primary key gives one user's followees (few: bounded by a setting, so that sorting them by time is cheap). The
+    two indexes serve the version before this, which runs beside while an upgrade rolls; `Follower` replaces them.
     """
 
     __tablename__ = "follow"
@@ -34,6 +34,26 @@ class Follow(SQLModel, table=True):
     followee_id: UUID = Field(primary_key=True)
     id: UUID
     """UUIDv7: the order of lists, and their cursors' position."""
+    created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+
+
+class Follower(SQLModel, table=True):
+    """The same follows once more, by who is followed. Nobody writes here: triggers on `follow` do, with every follow.
+
+    Split by user, each of the two tables answers its side's questions from one place. The primary key gives the
+    followers in id order for fan-out, without touching the table, the index the newest followers.
+    """
+
+    __tablename__ = "follower"
+    __table_args__ = (
+        Index("follower_newest_idx", "followee_id", text("id DESC")),
+        {"schema": SCHEMA},
+    )
+
+    followee_id: UUID = Field(primary_key=True)
+    follower_id: UUID = Field(primary_key=True)
+    id: UUID
+    """As in `Follow`."""
     created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
 
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from sqlalchemy import and_, delete, func, literal, or_, tuple_
+from sqlalchemy import select as sa_select
 from sqlalchemy.dialects.postgresql import BYTEA, aggregate_order_by, insert
 from sqlmodel import col, select
 
 from fanfold.contracts.ids import new_id
-from fanfold.follow.models import Block, Celebrity, Follow, FollowRequest
+from fanfold.follow.models import Block, Celebrity, Follow, Follower, FollowRequest
 from fanfold.kit.export import part
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 EXPORTED: Final = {
     "following": part(Follow, "follower_id"),
-    "followers": part(Follow, "followee_id"),
+    "followers": part(Follower, "followee_id"),
     "follow-requests": part(FollowRequest, "follower_id"),
     "blocks": part(Block, "blocker_id"),
 }
@@ -76,7 +77,7 @@ async def count_following(session: AsyncSession, follower_id: UUID) -> int:
 
 async def count_followers(session: AsyncSession, followee_id: UUID, at_most: int | None = None) -> int:
     """How many follow a user, over the index alone; counting ends at ``at_most``."""
-    entries = select(col(Follow.follower_id)).where(Follow.followee_id == followee_id).limit(at_most).subquery()
+    entries = select(col(Follower.follower_id)).where(Follower.followee_id == followee_id).limit(at_most).subquery()
     return (await session.exec(select(func.count()).select_from(entries))).one()
 
 
@@ -84,8 +85,8 @@ async def newest_followers(
     session: AsyncSession, user_id: UUID, before: UUID | None, limit: int
 ) -> Sequence[tuple[UUID, UUID]]:
     """Follow id and follower, newest first, older than follow ``before``."""
-    query = select(Follow.id, Follow.follower_id).where(Follow.followee_id == user_id)
-    return await _newest(session, query, before, limit, Follow.id)
+    query = select(Follower.id, Follower.follower_id).where(Follower.followee_id == user_id)
+    return await _newest(session, query, before, limit, Follower.id)
 
 
 async def newest_followees(
@@ -111,9 +112,9 @@ async def followers_page(session: AsyncSession, user_id: UUID, after: UUID, limi
     The server joins them: one value comes over the wire and no row object is made, 5,000 times a page.
     """
     page = (
-        select(col(Follow.follower_id).label("member"))
-        .where(Follow.followee_id == user_id, col(Follow.follower_id) > after)
-        .order_by(col(Follow.follower_id))
+        select(col(Follower.follower_id).label("member"))
+        .where(Follower.followee_id == user_id, col(Follower.follower_id) > after)
+        .order_by(col(Follower.follower_id))
         .limit(limit)
         .subquery()
     )
@@ -153,16 +154,19 @@ async def mark_celebrity(session: AsyncSession, user_id: UUID, *, celebrity: boo
 
 async def delete_some(session: AsyncSession, user_id: UUID, limit: int) -> int:
     """Delete up to ``limit`` follows, requests and blocks of each side of a user; how many."""
+    follow = (col(Follow.follower_id), col(Follow.followee_id))
+    asked = (col(FollowRequest.follower_id), col(FollowRequest.followee_id))
+    blocks = (col(Block.blocker_id), col(Block.blocked_id))
+    ways: list[tuple[Any, Any, Any, Any]] = [
+        (Follow, follow, follow, follow[0]),
+        (Follow, follow, (col(Follower.follower_id), col(Follower.followee_id)), col(Follower.followee_id)),
+        *((FollowRequest, asked, asked, side) for side in asked),
+        *((Block, blocks, blocks, side) for side in blocks),
+    ]
     deleted = 0
-    for table, sides in (
-        (Follow, (Follow.follower_id, Follow.followee_id)),
-        (FollowRequest, (FollowRequest.follower_id, FollowRequest.followee_id)),
-        (Block, (Block.blocker_id, Block.blocked_id)),
-    ):
-        key = tuple_(*map(col, sides))
-        for side in sides:
-            some = select(*sides).where(side == user_id).limit(limit)
-            deleted += (await session.exec(delete(table).where(key.in_(some)))).rowcount
+    for table, key, found, side in ways:
+        some = sa_select(*found).where(side == user_id).limit(limit)
+        deleted += (await session.exec(delete(table).where(tuple_(*key).in_(some)))).rowcount
     return deleted
 
 

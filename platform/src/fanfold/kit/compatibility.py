@@ -16,6 +16,7 @@ from sqlalchemy import text
 
 if TYPE_CHECKING:
     from alembic.config import Config
+    from alembic.script import Script
     from sqlalchemy import Connection
 
 
@@ -48,11 +49,16 @@ class Lineage:
         return self.revisions[-1]
 
 
+def scripts(config: Config) -> list[Script]:
+    """The revisions of one room, oldest first."""
+    return list(ScriptDirectory.from_config(config).walk_revisions())[::-1]
+
+
 def lineage(config: Config) -> Lineage:
     """The revisions of one room, as this version has them."""
-    scripts = list(ScriptDirectory.from_config(config).walk_revisions())[::-1]
-    needs = [one.module.needs for one in scripts if hasattr(one.module, "needs")]
-    return Lineage(tuple(one.revision for one in scripts), [scripts[0].revision, *needs][-1])
+    known = scripts(config)
+    needs = [one.module.needs for one in known if hasattr(one.module, "needs")]
+    return Lineage(tuple(one.revision for one in known), [known[0].revision, *needs][-1])
 
 
 def judge(room: str, known: Lineage, current: str | None, mark: Mark | None) -> Mark:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from alembic import command, context
 from alembic.config import Config
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 from sqlmodel import SQLModel
 
@@ -17,7 +17,7 @@ from fanfold.kit import compatibility
 from fanfold.kit.db import engine_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from sqlalchemy import Connection
 
@@ -47,10 +47,16 @@ def upgrade(room: str, url: str) -> None:
 
     A schema that is newer than this version, and says that it works with it, is left as it is.
 
+    A revision may have a ``fill(connection)`` beside its ``upgrade()``: it puts into what was added that which is there
+    already, in transactions of its own, after all revisions are committed. It is called at every upgrade.
+
     Raises:
         IncompatibleError: This version cannot work with it; nothing was changed.
     """
     command.upgrade(config(room, url), "head")
+    fills = [one.module.fill for one in compatibility.scripts(config(room)) if hasattr(one.module, "fill")]
+    if fills:
+        asyncio.run(_each_alone(url, fills))
 
 
 def _judged(connection: Connection, room: str) -> tuple[str | None, compatibility.Lineage, compatibility.Mark]:
@@ -76,11 +82,26 @@ def _run(connection: Connection, room: str) -> None:
     compatibility.write(connection, room, mark)
 
 
+def _engine(url: str) -> AsyncEngine:
+    return create_async_engine(engine_url(url), poolclass=NullPool, connect_args={"timeout": 10})
+
+
 async def _in_transaction(url: str, work: Callable[[Connection], object]) -> None:
-    engine = create_async_engine(engine_url(url), poolclass=NullPool, connect_args={"timeout": 10})
+    engine = _engine(url)
     try:
         async with engine.begin() as connection:
             await connection.run_sync(work)
+    finally:
+        await engine.dispose()
+
+
+async def _each_alone(url: str, works: Sequence[Callable[[Connection], None]]) -> None:
+    """Each statement in a transaction of its own."""
+    engine = _engine(url).execution_options(isolation_level="AUTOCOMMIT")
+    try:
+        async with engine.connect() as connection:
+            for work in works:
+                await connection.run_sync(work)
     finally:
         await engine.dispose()
 
