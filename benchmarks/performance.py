@@ -16,6 +16,7 @@ from overload import kept
 PAGE: Final = ROOT / "docs" / "performance.md"
 _ORDER: Final = (
     "gateway",
+    "gateway_features",
     "feed_read",
     "compression",
     "churn",
@@ -90,6 +91,16 @@ def _gateway(figures: dict[str, Any]) -> list[str]:
         "bound the load, count. Each is checked for that first."
     )
     return [introduction, table(head, rows)]
+
+
+def _gateway_features(figures: dict[str, Any]) -> list[str]:
+    usual = figures["with its defaults"]["median"]
+    rows = [[name, spread(one, 1), f"{one['median'] - usual:+.1f}"] for name, one in figures.items()]
+    introduction = (
+        "The gateway's real connections on transports in memory, without kernel or event loop: what its own code takes "
+        "of a request, and what a feature adds to that."
+    )
+    return [introduction, table(["a request and its answer", "CPU, µs", "more than usual"], rows)]
 
 
 def _feed_read(figures: dict[str, Any]) -> list[str]:
@@ -290,6 +301,7 @@ def _celebrity(figures: dict[str, Any]) -> list[str]:
 
 _TITLES: Final = {
     "gateway": "## The gateway beside its peers",
+    "gateway_features": "## What the gateway's features cost",
     "feed_read": "## Reading a feed",
     "compression": "## Compressed answers",
     "churn": "## Members that come and go",
@@ -303,6 +315,7 @@ _TITLES: Final = {
 }
 _SECTIONS: Final = {
     "gateway": _gateway,
+    "gateway_features": _gateway_features,
     "feed_read": _feed_read,
     "compression": _compression,
     "churn": _churn,
