@@ -16,7 +16,7 @@ from rich.table import Table
 
 from fanfold_loadtest.canary import Canary, CanaryError
 from fanfold_loadtest.client import Api, ApiError
-from fanfold_loadtest.cluster import ClusterError, Target
+from fanfold_loadtest.cluster import Cluster, ClusterError, Target
 from fanfold_loadtest.comparison import compare as compare_runs
 from fanfold_loadtest.crowd import Crowd, read_crowd
 from fanfold_loadtest.documents import DocumentError
@@ -44,6 +44,7 @@ from fanfold_loadtest.verdict import Verdict, judge
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fanfold_loadtest.cluster import Actor
     from fanfold_loadtest.plan import Progress
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
@@ -178,11 +179,11 @@ def run(
         wanted = scaled(load(scenario), profile.factor * rate_factor, time_factor, profile.factor)
         objectives = load_slos(slos, wanted) if slos else wanted.slos
         seeded = read_crowd(crowd).part(wanted.people) if crowd else None
-        target = Target(platform, kubeconfig, upgrade_to) if platform else None
+        actor = Cluster(Target(platform, kubeconfig, upgrade_to)) if platform else None
         collector = RunCollector(wanted.name)
         if metrics:
             _serve_metrics(metrics, collector)
-        done = asyncio.run(_perform(wanted, url, processes, seed, collector, seeded, target))
+        done = asyncio.run(_perform(wanted, url, processes, seed, collector, seeded, actor))
     except (DocumentError, JourneyError, RunError, ApiError, ClusterError) as error:
         raise _failed(str(error), Verdict.BROKEN) from error
     recorder = Recorder.of(wanted.seconds, done.shares)
@@ -268,7 +269,7 @@ async def _perform(  # noqa: PLR0917 - what the command asks for
     seed: int,
     collector: RunCollector,
     crowd: Crowd | None,
-    target: Target | None,
+    actor: Actor | None,
 ) -> Run:
     with Live(console=console, refresh_per_second=4, transient=True) as display:
 
@@ -277,7 +278,7 @@ async def _perform(  # noqa: PLR0917 - what the command asks for
             collector.update(progress, at / scenario.seconds)
 
         return await perform(
-            scenario, url, processes=processes, seed=seed, tell=_tell, show=show, crowd=crowd, target=target
+            scenario, url, processes=processes, seed=seed, tell=_tell, show=show, crowd=crowd, actor=actor
         )
 
 

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 import msgspec
 
@@ -37,6 +37,34 @@ EFFECT_SECONDS: Final = 240.0
 """For a service to run what was asked for; an upgrade has as long as the load lasts."""
 LOOK_SECONDS: Final = 1.0
 _IN_POD: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+class Tell(Protocol):
+    """Called with each step; `at` when it was taken, in Unix time, if not now."""
+
+    def __call__(self, what: str, at: float | None = None) -> None:
+        """Take note."""
+
+
+class Actor(Protocol):
+    """Who does to the platform what a scenario asks for. An async context manager."""
+
+    async def __aenter__(self) -> Self:
+        """Be ready.
+
+        Raises:
+            ClusterError: It cannot act.
+        """
+
+    async def __aexit__(self, *_: object) -> None:
+        """Put back what was changed for the run."""
+
+    async def act(self, event: ClusterEvent, tell: Tell) -> None:
+        """Do it and wait for its effect; each step is told.
+
+        Raises:
+            ClusterError: Refused, or without effect in time.
+        """
 
 
 class ClusterError(Exception):
@@ -89,7 +117,7 @@ class Cluster:
         finally:
             await self._client.close()
 
-    async def act(self, event: ClusterEvent, tell: Callable[[str], None]) -> None:
+    async def act(self, event: ClusterEvent, tell: Tell) -> None:
         """Do it and wait for its effect; each step is told.
 
         Raises:
@@ -110,7 +138,7 @@ class Cluster:
             service, replicas = self._original.popitem()
             await self._set_replicas(service, replicas)
 
-    async def _scale(self, service: str, by: int, tell: Callable[[str], None]) -> None:
+    async def _scale(self, service: str, by: int, tell: Tell) -> None:
         now = (await self._service(service)).get("status", {}).get("replicas", 0)
         wanted = max(1, now + by)
         platform = await self._platform()
@@ -131,7 +159,7 @@ class Cluster:
             body = {"services": {service: {"replicas": replicas}}}
         await self._patch_platform({"spec": body})
 
-    async def _restart_pod(self, service: str, tell: Callable[[str], None]) -> None:
+    async def _restart_pod(self, service: str, tell: Tell) -> None:
         pods = await self._list(f"/api/v1/namespaces/{self._namespace}/pods", service)
         alive = [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
         if not alive:
@@ -139,7 +167,7 @@ class Cluster:
         await self._call("DELETE", f"/api/v1/namespaces/{self._namespace}/pods/{min(alive)}")
         tell(f"a pod of {service} goes")
 
-    async def _restart_all(self, tell: Callable[[str], None]) -> None:
+    async def _restart_all(self, tell: Tell) -> None:
         """As an upgrade goes: workers, services, the gateway last."""
         path = f"/apis/apps/v1/namespaces/{self._namespace}/deployments"
         found = await self._list(path, None)
@@ -156,7 +184,7 @@ class Cluster:
             await _until(rolled_out, EFFECT_SECONDS, f"{service} was not restarted")
         tell("all are restarted")
 
-    async def _upgrade(self, version: str, tell: Callable[[str], None]) -> None:
+    async def _upgrade(self, version: str, tell: Tell) -> None:
         before = (await self._platform()).get("status", {}).get("version")
         if before == version:
             raise ClusterError(f"the Platform is at version {version} already")
@@ -224,21 +252,21 @@ class Acts:
 
 @asynccontextmanager
 async def acting(
-    cluster: Cluster | None, events: Sequence[tuple[float, ClusterEvent]], begin_at: float
+    actor: Actor | None, events: Sequence[tuple[float, ClusterEvent]], begin_at: float
 ) -> AsyncIterator[Acts]:
     """Do each event at its time, in seconds from ``begin_at`` (Unix time), while the block lasts."""
     acts = Acts()
-    if cluster is None:
+    if actor is None:
         yield acts
         return
 
-    def tell(what: str) -> None:
-        acts.marks.append(Mark(time.time() - begin_at, what))
+    def tell(what: str, at: float | None = None) -> None:
+        acts.marks.append(Mark(max(0.0, (at or time.time()) - begin_at), what))
 
     async def one(at: float, event: ClusterEvent) -> None:
         try:
             await asyncio.sleep(max(0.0, begin_at + at - time.time()))
-            await cluster.act(event, tell)
+            await actor.act(event, tell)
         except ClusterError as error:
             acts.mishaps.append(f"{_name(event)}: {error}")
         except asyncio.CancelledError:

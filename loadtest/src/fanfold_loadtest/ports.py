@@ -7,6 +7,7 @@ from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
 if TYPE_CHECKING:
@@ -15,7 +16,14 @@ if TYPE_CHECKING:
 
 Answer = tuple[int, bytes]
 """Status and body."""
-REASONS: Final = {200: "OK", 202: "Accepted", 204: "No Content", 404: "Not Found", 413: "Content Too Large"}
+REASONS: Final = {
+    200: "OK",
+    202: "Accepted",
+    204: "No Content",
+    400: "Bad Request",
+    404: "Not Found",
+    413: "Content Too Large",
+}
 LIMIT_BYTES: Final = 64 << 20
 """A worker's histograms are some hundred KB."""
 
@@ -55,10 +63,10 @@ def serving(address: str, handle: Callable[[str, str, bytes], Answer]) -> int:
     return server.server_port
 
 
-def admin(cancel: Callable[[], object]) -> Callable[[str, str, bytes], Answer]:
-    """``GET /metrics``, ``GET /livez`` and ``POST /cancel``."""
+def admin(cancel: Callable[[], object], acts: Callable[[bytes], bytes]) -> Callable[[str, str, bytes], Answer]:
+    """``GET /metrics``, ``GET /livez``, ``POST /cancel`` and ``PUT /acts``."""
 
-    def handle(method: str, path: str, _: bytes) -> Answer:
+    def handle(method: str, path: str, body: bytes) -> Answer:
         if (method, path) == ("GET", "/metrics"):
             return 200, generate_latest(REGISTRY)
         if (method, path) == ("GET", "/livez"):
@@ -66,6 +74,11 @@ def admin(cancel: Callable[[], object]) -> Callable[[str, str, bytes], Answer]:
         if (method, path) == ("POST", "/cancel"):
             cancel()
             return 204, b""
+        if (method, path) == ("PUT", "/acts"):
+            try:
+                return 200, acts(body)
+            except msgspec.DecodeError as error:
+                return 400, str(error).encode()
         return 404, b""
 
     return handle

@@ -24,7 +24,7 @@ import msgspec
 from fanfold_loadtest import plan as plans
 from fanfold_loadtest.arrivals import DRAIN_SECONDS
 from fanfold_loadtest.client import Api, Person
-from fanfold_loadtest.cluster import Cluster, acting
+from fanfold_loadtest.cluster import acting
 from fanfold_loadtest.journey import UPLOADS, Journey, Step
 from fanfold_loadtest.photos import PHOTOS
 from fanfold_loadtest.plan import PLAN_VARIABLE, Plan, Progress, Reader
@@ -34,7 +34,7 @@ from fanfold_loadtest.schedule import celebrity_posts, cluster_events
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
-    from fanfold_loadtest.cluster import Target
+    from fanfold_loadtest.cluster import Actor
     from fanfold_loadtest.crowd import Crowd
     from fanfold_loadtest.population import Degrees
     from fanfold_loadtest.scenario import Scenario
@@ -122,7 +122,7 @@ async def perform(  # noqa: PLR0913 - what the command asks for
     crowd: Crowd | None = None,
     generators: Generators | None = None,
     stop: asyncio.Event | None = None,
-    target: Target | None = None,
+    actor: Actor | None = None,
 ) -> Run:
     """Prepare, load, and add up. SIGINT ends the load early; what was measured by then is kept.
 
@@ -136,7 +136,7 @@ async def perform(  # noqa: PLR0913 - what the command asks for
         crowd: Seeded people to log in as, in place of making some.
         generators: Of the load; by default processes beside this one.
         stop: Set, it ends the run early, as SIGINT does while the load runs.
-        target: The Platform that the scenario acts on, if it does.
+        actor: Who does to the platform what the scenario asks for, if it does.
 
     Raises:
         RunError: Locust failed, the run was ended before the load began, or it acts on a cluster and there is none.
@@ -145,14 +145,15 @@ async def perform(  # noqa: PLR0913 - what the command asks for
     """
     stop, generators = stop or asyncio.Event(), generators or Local(url)
     deeds = cluster_events(scenario)
-    if deeds and target is None:
+    if deeds and actor is None:
         raise RunError(
             f"{scenario.name} acts on the platform it loads: give --platform NAMESPACE/NAME, and --kubeconfig if needed"
         )
     if "notify" in scenario.mix and processes > MAX_LISTENING:
         raise RunError(f"at most {MAX_LISTENING} processes have authors to listen for; give fewer --processes")
     async with AsyncExitStack() as stack:
-        cluster = await stack.enter_async_context(Cluster(target)) if target and deeds else None
+        if actor and deeds:
+            await stack.enter_async_context(actor)
         async with Api(url) as api:
             journey = Journey(api, scenario.people, seed, tell, crowd)
             await _unless(stop, journey.populate(FIND_SECONDS))
@@ -161,7 +162,7 @@ async def perform(  # noqa: PLR0913 - what the command asks for
             raise RunError(ENDED_EARLY)
         begin_at = time.time() + SYNC_SECONDS + processes
         parts = [make_plan(journey, scenario, begin_at, (index, processes), seed) for index in range(processes)]
-        async with acting(cluster, deeds, begin_at) as acts:
+        async with acting(actor, deeds, begin_at) as acts:
             shares = await generators.apply(parts, show, stop)
     shares[0].marks += acts.marks
     return Run(

@@ -184,6 +184,16 @@ class Api:
             if not error.missing:
                 raise
 
+    async def evict(self, pod: Key) -> None:
+        """Have a pod go as a drained node has it. Gone already is fine; 429: its disruption budget says no."""
+        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod.name}}
+        path = pod.type.path(pod.namespace, pod.name, "eviction")
+        try:
+            await self._call("POST", path, pod.kind, body=body)
+        except ApiError as error:
+            if not error.missing:
+                raise
+
     @asynccontextmanager
     async def open(self, path: str, seconds: float | None, **query: str) -> AsyncIterator[aiohttp.ClientResponse]:
         """GET what is no JSON, or has no end: its body is read as it comes, within `seconds` in all (None: no limit).

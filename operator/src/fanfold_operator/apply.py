@@ -7,6 +7,7 @@ declared ownership: it is not fought over, the object is left as it is, and the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -15,12 +16,14 @@ from fanfold_operator.api import ApiError
 from fanfold_operator.differences import APPLIED_ANNOTATION, contains, stamped
 from fanfold_operator.kinds import Key, Manifest, key_of
 from fanfold_operator.planning.actions import Conflict
+from fanfold_operator.planning.acts import RESTARTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from fanfold_operator.api import Api
     from fanfold_operator.planning.actions import Actions
+    from fanfold_operator.planning.acts import Deeds
     from fanfold_operator.store import Store
 
 log = structlog.stdlib.get_logger(__name__)
@@ -32,6 +35,7 @@ LOAD_TEST_MANAGER: Final = "fanfold-loadtest"
 STATUS_MANAGER: Final = "fanfold-status"
 CREDENTIALS_MANAGER: Final = "fanfold-credentials"
 EVENTS_MANAGER: Final = "fanfold-events"
+ACTS_MANAGER: Final = "fanfold-acts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,20 @@ class Writer:
         if "deletionTimestamp" not in manifest["metadata"]:
             log.info("deleting", object=str(key_of(manifest)))
             await self._api.delete(key_of(manifest), manifest["metadata"]["uid"])
+
+    async def do(self, deeds: Deeds) -> None:
+        """What a load test has done: evict pods, restart Deployments. What a budget refuses is asked for again."""
+        for pod in deeds.evict:
+            log.info("evicting", object=str(pod))
+            try:
+                await self._api.evict(pod)
+            except ApiError as error:
+                if error.status != HTTPStatus.TOO_MANY_REQUESTS:
+                    raise
+        for deployment, stamp in deeds.restart:
+            log.info("restarting", object=str(deployment))
+            body = {"spec": {"template": {"metadata": {"annotations": {RESTARTED: stamp}}}}}
+            self._observe(await self._api.merge(deployment, body, ACTS_MANAGER))
 
     async def _resolve(self, key: Key, desired: Manifest, manager: str, managers: dict[str, str]) -> Conflict | None:
         """Take back what was edited; leave what is applied by another."""

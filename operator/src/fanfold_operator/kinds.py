@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fanfold.contracts.resources import GROUP, PLATFORM_LABEL, VERSION
+from fanfold.contracts.resources import GROUP, PAUSED_ANNOTATION, PLATFORM_LABEL, VERSION
 
 Manifest = dict[str, Any]
 """A Kubernetes object as plain JSON."""
@@ -136,6 +136,19 @@ def key_of(manifest: Manifest) -> Key:
     """The key of a manifest that names its namespace."""
     metadata = manifest["metadata"]
     return Key(manifest["kind"], metadata["namespace"], metadata["name"])
+
+
+def is_paused(platform: Manifest) -> bool:
+    """Whether nothing of a Platform may be changed."""
+    return bool((platform["metadata"].get("annotations") or {}).get(PAUSED_ANNOTATION) == "true")
+
+
+def platform_of(manifest: Manifest) -> str | None:
+    """Name of the Platform that an object belongs to by its label, or, a LoadTest, by what it tests."""
+    name: str | None = manifest["metadata"].get("labels", {}).get(PLATFORM_LABEL)
+    if manifest["kind"] == LOAD_TEST.kind:
+        name = manifest["spec"].get("platformRef", {}).get("name")
+    return name
 
 
 def owner_of(manifest: Manifest) -> Key | None:

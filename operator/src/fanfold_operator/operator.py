@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from fanfold_operator.autoscale.scaler import Measure
     from fanfold_operator.kinds import Key, Kind
     from fanfold_operator.leadership import Election
+    from fanfold_operator.reconcile_loadtest import Masters
     from fanfold_operator.ring.acks import Ask
 
 log = structlog.stdlib.get_logger(__name__)
@@ -83,13 +84,17 @@ class Options:
 class Operator:
     """One running operator. `ready` is set when everything has been listed: it can lead, or take over.
 
-    `ask` says which epoch a gateway uses, `measure` reads metrics of pods; by default their admin ports are asked.
+    `ask` says which epoch a gateway uses, `measure` reads metrics of pods, `masters` lead load tests; by default their
+    admin ports are asked.
     """
 
-    def __init__(self, options: Options, ask: Ask | None = None, measure: Measure | None = None) -> None:
+    def __init__(
+        self, options: Options, ask: Ask | None = None, measure: Measure | None = None, masters: Masters | None = None
+    ) -> None:
         self._options = options
         self._ask = ask
         self._measure = measure
+        self._masters = masters
         self._queue: WorkQueue | None = None
         self._synced_at: float | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -222,7 +227,7 @@ class Operator:
             discovery=Discovery(api),
             autoscaler=autoscaler,
             errors=errors,
-            load_tests=LoadTests(api, self.store, writer, recorder, runs, ports.cancel, self._options.images),
+            load_tests=LoadTests(api, self.store, writer, recorder, runs, self._masters or ports, self._options.images),
             images=self._options.images,
         )
 

@@ -6,15 +6,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from fanfold.contracts.resources import PAUSED_ANNOTATION, HashRingSpec, PlatformServiceSpec, parse
+from fanfold.contracts.resources import HashRingSpec, PlatformServiceSpec, parse
 from fanfold_operator import kinds, metrics
 from fanfold_operator.api import ApiError
 from fanfold_operator.apply import PLATFORM_MANAGER, RING_MANAGER, SERVICE_MANAGER
 from fanfold_operator.autoscale.report import scaled
 from fanfold_operator.conditions import is_true
 from fanfold_operator.credentials import Credentials
-from fanfold_operator.kinds import Key, Manifest, key_of, owner_of
-from fanfold_operator.planning import components, platform, ring, service, summary
+from fanfold_operator.kinds import Key, Manifest, is_paused, key_of, owner_of
+from fanfold_operator.planning import acts, components, loadtest, platform, ring, service, summary
 from fanfold_operator.planning.actions import Images, View
 from fanfold_operator.planning.upgrade import UNDER_WAY, WATCHED, recorded
 from fanfold_operator.resources import meta
@@ -97,7 +97,7 @@ class Reconciler:
             raise
 
     async def _platform(self, resource: Manifest) -> float | None:
-        view = View(resource, self._store.children(resource), _now(), paused=_is_paused(resource))
+        view = View(resource, self._store.children(resource), _now(), paused=is_paused(resource))
         stages = platform.Stages(view, self._images)
         lost: tuple[str, ...] = ()
         if not view.paused:
@@ -105,6 +105,8 @@ class Reconciler:
         secrets = await self._external_secrets(stages)
         errors, template = self._error_rate(stages), self._gate_template(stages)
         view = replace(view, secrets=secrets, lost_volumes=lost, errors=errors, gate_template=template)
+        tests = self._store.of_platform(kinds.LOAD_TEST, view.namespace, view.name)
+        view = replace(view, pinned=acts.pinned(test for test in tests if not loadtest.ended(test)))
         actions = platform.plan(platform.Stages(view, self._images))
         conflicts = await self._writer.bring_about(actions, PLATFORM_MANAGER)
         view = replace(
@@ -204,7 +206,7 @@ class Reconciler:
     def _belongs_to_paused(self, resource: Manifest) -> bool:
         spec = parse(PlatformServiceSpec, resource)
         owner = self._store.get(Key(kinds.PLATFORM.kind, resource["metadata"]["namespace"], spec.platform))
-        return owner is not None and _is_paused(owner)
+        return owner is not None and is_paused(owner)
 
     async def _external_secrets(self, stages: platform.Stages) -> dict[str, frozenset[str] | None]:
         """Keys of the Secrets the Platform refers to."""
@@ -254,7 +256,3 @@ class Reconciler:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _is_paused(resource: Manifest) -> bool:
-    return bool(resource["metadata"].get("annotations", {}).get(PAUSED_ANNOTATION) == "true")

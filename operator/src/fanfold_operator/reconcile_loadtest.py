@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
-from fanfold.contracts.resources import LOADTEST_LABEL
+from fanfold.contracts.resources import LOADTEST_LABEL, SERVICE_LABEL
 from fanfold_operator import kinds
 from fanfold_operator.api import ApiError
 from fanfold_operator.apply import LOAD_TEST_MANAGER
 from fanfold_operator.kinds import Key, Manifest, key_of
-from fanfold_operator.planning import loadtest, loadtest_status
+from fanfold_operator.planning import acts, loadtest, loadtest_status
 from fanfold_operator.planning.outcome import runs
+from fanfold_operator.resources import meta
 from fanfold_operator.resources.loadtest import references
 from fanfold_operator.ring.endpoints import admin_port
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Sequence
 
     from fanfold_operator.api import Api
     from fanfold_operator.apply import Writer
@@ -31,8 +32,18 @@ LOOK_SECONDS: Final = 2.0
 """What it waits for is not watched: pods, ConfigMaps of the user's, a Platform that becomes Ready."""
 
 
+class Masters(Protocol):
+    """Admin ports of masters, each ``host:port``."""
+
+    async def cancel(self, pod: str) -> bool:
+        """Tell it to end early; whether it heard."""
+
+    async def acts(self, pod: str, done: Sequence[acts.Act]) -> list[acts.Wish]:
+        """Tell it what was done for it; what it asks for so far."""
+
+
 class LoadTests:
-    """Reconciles LoadTests. `cancel` tells the admin port of a master to end early."""
+    """Reconciles LoadTests. `ports` are the admin ports of their masters."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - the composition root hands over what it made
         self,
@@ -41,7 +52,7 @@ class LoadTests:
         writer: Writer,
         recorder: Recorder,
         followed: LoadRuns,
-        cancel: Callable[[str], Awaitable[bool]],
+        ports: Masters,
         images: Images,
     ) -> None:
         self._api = api
@@ -49,7 +60,7 @@ class LoadTests:
         self._writer = writer
         self._recorder = recorder
         self._followed = followed
-        self._cancel = cancel
+        self._ports = ports
         self._images = images
 
     async def reconcile(self, resource: Manifest) -> float | None:
@@ -62,6 +73,7 @@ class LoadTests:
         elif run.job is not None and not loadtest.ended(resource):
             run = replace(run, pods=await self._pods(run))
         run = replace(run, live=await self._live(run))
+        run = replace(run, acts=await self._acts(run))
         await self._writer.bring_about(loadtest.plan(run), LOAD_TEST_MANAGER)
         # Of the same picture as the plan: a Job that has ended since is newer than what is known of its pod.
         status = loadtest_status.status(run)
@@ -89,8 +101,35 @@ class LoadTests:
             self._followed.forget(key)
             return None
         if run.spec.cancel:
-            await self._cancel(admin_port(address))
+            await self._ports.cancel(admin_port(address))
         return self._followed.follow(key, admin_port(address))
+
+    async def _acts(self, run: loadtest.Run) -> list[acts.Act]:
+        """Go on with what the run has done to its Platform; the record as it should read now."""
+        known, address = acts.of(run.before), (run.master or {}).get("status", {}).get("podIP")
+        if not run.spec.acts or not address or not runs(run.master) or loadtest.ended(run.resource):
+            return known
+        wishes = await self._ports.acts(admin_port(address), known)
+        if not wishes:
+            return known
+        scene = await self._scene(run, acts.losing(wishes, known))
+        await self._writer.do(acts.deeds(known, scene))
+        return acts.advance(known, wishes, scene)
+
+    async def _scene(self, run: loadtest.Run, losing: set[str]) -> acts.Scene:
+        name = run.spec.platform_ref.name if run.spec.platform_ref else ""
+
+        def parts(kind: kinds.Kind) -> dict[str, Manifest]:
+            found = self._store.of_platform(kind, run.namespace, name)
+            return {one["metadata"]["labels"][SERVICE_LABEL]: one for one in found}
+
+        pods = {}
+        for service in losing:
+            labels = ",".join(f"{label}={value}" for label, value in meta.selector(name, service).items())
+            pods[service] = (await self._api.list(kinds.POD, run.namespace, labels))["items"]
+        paused = run.platform is not None and kinds.is_paused(run.platform)
+        services, deployments = parts(kinds.PLATFORM_SERVICE), parts(kinds.DEPLOYMENT)
+        return acts.Scene(run.platform, paused, services, deployments, pods, run.now)
 
     def _platform(self, resource: Manifest) -> Manifest | None:
         name = resource["spec"].get("platformRef", {}).get("name")

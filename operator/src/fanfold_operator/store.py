@@ -10,8 +10,7 @@ import sys
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from fanfold.contracts.resources import PLATFORM_LABEL
-from fanfold_operator.kinds import Key, Kind, Manifest, key_of, owner_of
+from fanfold_operator.kinds import Key, Kind, Manifest, key_of, owner_of, platform_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -101,7 +100,7 @@ class Store:
         return {key_of(child): child for child in owned if child["metadata"]["ownerReferences"][0]["uid"] == uid}
 
     def of_platform(self, kind: Kind, namespace: str, platform: str) -> list[Manifest]:
-        """Objects of one kind that carry the platform's label, in order of their names."""
+        """Objects of one kind that are of this platform, in order of their names: see `platform_of`."""
         return [self._objects[key] for key in sorted(self._labelled.get((kind.kind, namespace, platform), ()))]
 
     def keys(self, kind: Kind) -> list[Key]:
@@ -111,7 +110,7 @@ class Store:
     def _link(self, key: Key, manifest: Manifest) -> None:
         if owner := owner_of(manifest):
             self._owned[owner].add(key)
-        if platform := manifest["metadata"].get("labels", {}).get(PLATFORM_LABEL):
+        if platform := platform_of(manifest):
             self._labelled[key.kind, key.namespace, platform].add(key)
 
     def _unlink(self, key: Key, manifest: Manifest) -> None:
@@ -119,7 +118,7 @@ class Store:
             self._owned[owner].discard(key)
             if not self._owned[owner]:
                 del self._owned[owner]
-        if platform := manifest["metadata"].get("labels", {}).get(PLATFORM_LABEL):
+        if platform := platform_of(manifest):
             group = (key.kind, key.namespace, platform)
             self._labelled[group].discard(key)
             if not self._labelled[group]:

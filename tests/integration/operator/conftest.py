@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -35,6 +35,7 @@ from fanfold_operator.error_rate import REQUESTS
 from fanfold_operator.kinds import CONFIG_MAP, ENDPOINT_SLICE, Key
 from fanfold_operator.operator import Operator, Options
 from fanfold_operator.planning.actions import Images
+from fanfold_operator.planning.acts import Act, Wish
 from fanfold_operator.scrape import Sample, Scrape
 
 ROOT = Path(__file__).parents[3]
@@ -308,6 +309,21 @@ def kubelet(kubeconfig: Path, kube: Kube) -> Iterator[Kubelet]:
     own.client.close()
 
 
+class Masters:
+    """Those of load tests: what their runs ask for, and what they were last told of it."""
+
+    def __init__(self) -> None:
+        self.wishes: list[Wish] = []
+        self.told: list[Act] = []
+
+    async def cancel(self, _: str) -> bool:
+        return True
+
+    async def acts(self, _: str, done: Sequence[Act]) -> list[Wish]:
+        self.told = list(done)
+        return list(self.wishes)
+
+
 class Running:
     """An operator in a thread of its own. Gateways acknowledge whatever snapshot is newest.
 
@@ -323,7 +339,8 @@ class Running:
         self.figures: list[Sample] = []
         self.ahead = -1
         options = Options(images=Images("registry.test/fanfold", "0.1.0"), namespace=namespace, admin_port=0)
-        self.operator = Operator(options, self._ask, self._measure)
+        self.masters = Masters()
+        self.operator = Operator(options, self._ask, self._measure, self.masters)
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="operator")
 
     def __enter__(self) -> Self:

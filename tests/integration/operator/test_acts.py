@@ -19,6 +19,17 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400), pytest.mark.usefixt
 NAMES = [one.name for one in ORDER]
 
 
+class Notes:
+    """Steps as they are told."""
+
+    def __init__(self) -> None:
+        self.what: list[str] = []
+
+    def __call__(self, what: str, at: float | None = None) -> None:
+        assert at is None, "now"
+        self.what.append(what)
+
+
 @pytest.fixture
 def target(namespace: str, kubeconfig: Path) -> Callable[[str], Target]:
     def make(version: str) -> Target:
@@ -54,11 +65,11 @@ async def test_without_a_version_all_services_restart_one_after_the_other_the_ga
     kube: Any, namespace: str, target: Any, ready: Any
 ) -> None:
     ready()
-    told: list[str] = []
+    told = Notes()
     async with Cluster(target("")) as cluster:
-        await cluster.act(Upgrade(at=0), told.append)
-    assert sorted(told) == sorted([*(f"{name} restarts" for name in NAMES), "all are restarted"])
-    assert told[-2:] == ["gateway restarts", "all are restarted"]
+        await cluster.act(Upgrade(at=0), told)
+    assert sorted(told.what) == sorted([*(f"{name} restarts" for name in NAMES), "all are restarted"])
+    assert told.what[-2:] == ["gateway restarts", "all are restarted"]
     for name in NAMES:
         template = kube.get("Deployment", namespace, f"demo-{name}")["spec"]["template"]
         assert RESTARTED in template["metadata"]["annotations"]
@@ -69,14 +80,14 @@ async def test_an_upgrade_is_followed_to_its_end(
 ) -> None:
     operator.answered.update({"200": 1000, "503": 0})
     ready(upgrade={"soakSeconds": 0})
-    told: list[str] = []
+    told = Notes()
     async with Cluster(target("0.2.0")) as cluster:
-        await cluster.act(Upgrade(at=0), told.append)
+        await cluster.act(Upgrade(at=0), told)
         with pytest.raises(ClusterError, match=r"is at version 0\.2\.0 already"):
-            await cluster.act(Upgrade(at=0), told.append)
+            await cluster.act(Upgrade(at=0), told)
     operator.answered.clear()
-    assert told[0] == "upgrade to 0.2.0"
-    assert told[-1] == "upgrade: Completed"
+    assert told.what[0] == "upgrade to 0.2.0"
+    assert told.what[-1] == "upgrade: Completed"
     assert kube.get("Platform", namespace, "demo")["status"]["version"] == "0.2.0"
 
 

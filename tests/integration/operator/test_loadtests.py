@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from fanfold_operator.planning.acts import RESTARTED, Wish
+from fanfold_operator.planning.upgrade import ORDER
 from fanfold_operator.scrape import Sample
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400), pytest.mark.usefixtures("operator", "kubelet")]
@@ -185,3 +187,41 @@ def test_a_suspended_one_begins_when_it_is_let_go_and_one_whose_time_is_over_goe
     kube.patch("LoadTest", namespace, "run", {"spec": {"ttlSecondsAfterFinished": 0}})
     eventually(lambda: kube.get("LoadTest", namespace, "run") is None, SECONDS)
     eventually(lambda: not kube.list("Job", namespace), SECONDS)
+
+
+def test_what_a_run_asks_for_is_done_within_bounds_and_counts_until_its_end(
+    kube: Any, kubelet: Any, operator: Any, namespace: str, run: Any, phase: Any, status: Status, eventually: Any,
+    ready: Any,
+) -> None:  # fmt: skip
+    ready(services={"feed": {"replicas": {"min": 1, "max": 2}}})
+
+    def record() -> dict[int, str]:
+        return {one["number"]: one["state"] for one in status().get("acts", [])}
+
+    def feed() -> Manifest:
+        found: Manifest = kube.get("PlatformService", namespace, "demo-feed")
+        return found
+
+    asked = [Wish(0, "scale", "feed", 1), Wish(1, "restart-pod", "profile"), Wish(2, "scale", "post", 99)]
+    before = {pod["metadata"]["uid"] for pod in kube.list("Pod", namespace)}
+    operator.masters.wishes[:] = asked
+    try:
+        run(platformRef={"name": "demo"}, acts=True)
+        eventually(lambda: record() == {0: "Done", 1: "Done", 2: "Failed"}, SECONDS)
+        assert (feed()["spec"]["scaling"]["min"], feed()["status"]["ready"]) == (2, "2/2")
+        gone = before - {pod["metadata"]["uid"] for pod in kube.list("Pod", namespace)}
+        eventually(lambda: gone or before - {one["metadata"]["uid"] for one in kube.list("Pod", namespace)}, 30)
+        eventually(lambda: {act.number: act.state for act in operator.masters.told} == record(), 30)
+        assert "Platform demo allows" in status()["acts"][2]["message"]
+        operator.masters.wishes.append(Wish(3, "restart-all"))
+        eventually(lambda: record().get(3) == "Done", 2 * SECONDS)
+        for component in ORDER:
+            template = kube.get("Deployment", namespace, f"demo-{component.name}")["spec"]["template"]
+            assert RESTARTED in template["metadata"]["annotations"], component
+        assert feed()["spec"]["scaling"]["min"] == 2, "while the run lasts"
+    finally:
+        operator.masters.wishes.clear()
+    kubelet.end(namespace, "run", 0, json.dumps(WORDS))
+    told = phase("Finished")
+    assert [one["state"] for one in told["acts"]] == ["Done", "Done", "Failed", "Done"]
+    eventually(lambda: (feed()["spec"]["scaling"]["min"], feed()["spec"]["scaling"]["max"]) == (1, 2), 30)

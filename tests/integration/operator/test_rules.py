@@ -129,6 +129,10 @@ CASES: dict[tuple[str, str, str], Case] = {
     ("LoadTest", "", "the name must have at most 52"): Case("x" * 52, "x" * 53),
     ("LoadTest", "", "the name must begin with a letter"): Case("a-9", "9-a"),
     ("LoadTest", "spec", "set exactly one of platformRef"): Case({}, {"url": "http://feed.test"}),
+    ("LoadTest", "spec", "acts needs a platformRef"): Case(
+        {"platformRef": {"name": "demo"}, "acts": True},
+        {"platformRef": None, "url": "http://feed.test", "report": {"summaryOnly": True}, "acts": True},
+    ),
     ("LoadTest", "spec", "report needs an objectStore"): Case(
         {"report": {"prefix": "x"}},
         {"platformRef": None, "url": "http://feed.test"},

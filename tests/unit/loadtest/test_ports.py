@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from fanfold_loadtest import ports
+from fanfold_loadtest.errands import Errands
 
 
 @pytest.fixture
@@ -15,7 +16,7 @@ def client() -> httpx.Client:
 
 def test_the_admin_port_tells_metrics_and_takes_an_end(client: httpx.Client) -> None:
     heard: list[bool] = []
-    port = ports.serving("127.0.0.1:0", ports.admin(lambda: heard.append(True)))
+    port = ports.serving("127.0.0.1:0", ports.admin(lambda: heard.append(True), Errands().handle))
     url = f"http://127.0.0.1:{port}"
     with client:
         assert "python_info" in client.get(f"{url}/metrics").text
@@ -23,6 +24,8 @@ def test_the_admin_port_tells_metrics_and_takes_an_end(client: httpx.Client) -> 
         assert client.get(f"{url}/cancel").status_code == 404
         assert not heard
         assert client.post(f"{url}/cancel").status_code == 204
+        assert client.put(f"{url}/acts", content=b"[]").json() == []
+        assert client.put(f"{url}/acts", content=b"{").status_code == 400
     assert heard == [True]
 
 

@@ -281,3 +281,15 @@ def test_the_url_follows_the_exposure(
         "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.9"}]}},
     }
     assert summary.status(fresh(node_address=address), manifest).get("url") == url
+
+
+def test_what_a_load_test_has_scaled_has_so_many_replicas_and_the_rest_its_bounds(fresh: Callable[..., Stages]) -> None:
+    spec = {"services": {"feed": {"replicas": {"min": 1, "max": 4}}}}
+    stages = migrated(store_ready(fresh(spec, pinned={"feed": 3})))
+    scaling = {
+        one["spec"]["component"]: one["spec"]["scaling"]
+        for one in platform.plan(stages).apply
+        if one["kind"] == "PlatformService"
+    }
+    assert (scaling["feed"]["min"], scaling["feed"]["max"]) == (3, 3)
+    assert scaling["post"]["max"] > 3

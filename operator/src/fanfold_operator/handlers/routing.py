@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from fanfold.contracts.resources import PAUSED_ANNOTATION, PLATFORM_LABEL
+from fanfold.contracts.resources import PAUSED_ANNOTATION
 from fanfold_operator import kinds
-from fanfold_operator.kinds import Key, Manifest, key_of, owner_of
+from fanfold_operator.kinds import Key, Manifest, key_of, owner_of, platform_of
 
 RING_DEBOUNCE_SECONDS: Final = 0.1
 """Endpoints change in bursts: pods of one rollout become ready together, and slices are rewritten one by one."""
@@ -18,7 +18,7 @@ _CUSTOM: Final = frozenset(kind.kind for kind in kinds.CUSTOM)
 def concerned(manifest: Manifest) -> dict[Key, float]:
     """Keys to reconcile, and after how many seconds at the latest."""
     key = key_of(manifest)
-    platform = manifest["metadata"].get("labels", {}).get(PLATFORM_LABEL)
+    platform = platform_of(manifest)
     keys: dict[Key, float] = {}
     if key.kind in _CUSTOM:
         keys[key] = 0.0
@@ -30,6 +30,8 @@ def concerned(manifest: Manifest) -> dict[Key, float]:
             keys[ring] = RING_DEBOUNCE_SECONDS
         elif key.kind == kinds.PLATFORM_SERVICE.kind:
             keys[ring] = 0.0  # replicas wanted bound the slots
+        elif key.kind == kinds.LOAD_TEST.kind and manifest["spec"].get("acts"):
+            keys[Key(kinds.PLATFORM.kind, key.namespace, platform)] = OWNER_DEBOUNCE_SECONDS  # what it has scaled
         elif key.kind == kinds.SERVICE.kind:
             keys[Key(kinds.PLATFORM.kind, key.namespace, platform)] = 0.0  # the URL
     return keys

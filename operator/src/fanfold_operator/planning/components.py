@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from fanfold.contracts.components import BY_NAME
-from fanfold.contracts.resources import Replicas, Resources, SecretFile
+from fanfold.contracts.resources import Replicas, Resources, SecretFile, ServiceScaling
 from fanfold_operator.differences import quantity
 from fanfold_operator.resources import meta
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fanfold.contracts.resources import PlatformSpec, ServiceScaling
+    from fanfold.contracts.resources import PlatformSpec
 
 _DATA: Final = ("identity_key", "database_url", "valkey_url")
 _OBJECTS: Final = ("s3_access_key", "s3_secret_key")
@@ -56,6 +56,11 @@ def sized(default: Resources, wanted: Resources) -> Resources:
             else:
                 limits[name] = requests[name]
     return Resources(requests=requests, limits=limits)
+
+
+def scaling(component: str, spec: PlatformSpec) -> ServiceScaling:
+    """What the user says of its size."""
+    return spec.gateway if component == "gateway" else spec.services.get(component, ServiceScaling())
 
 
 def replicas(component: str, scaling: ServiceScaling) -> Replicas:

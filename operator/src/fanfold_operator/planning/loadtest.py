@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from fanfold_operator.kinds import Manifest
+    from fanfold_operator.planning.acts import Act
     from fanfold_operator.planning.outcome import Live, Summary
 
 CANCEL_SECONDS: Final = 120
@@ -70,6 +71,7 @@ class Run:
         pods: Of its Jobs.
         documents: Keys of the ConfigMaps it refers to; None: no such ConfigMap.
         live: Its figures, while it runs.
+        acts: What was done to the Platform for it, as the record should read now.
     """
 
     resource: Manifest
@@ -80,6 +82,7 @@ class Run:
     pods: Sequence[Manifest] = ()
     documents: Mapping[str, frozenset[str] | None] = field(default_factory=dict)
     live: Live | None = None
+    acts: Sequence[Act] = ()
 
     @cached_property
     def spec(self) -> LoadTestSpec:

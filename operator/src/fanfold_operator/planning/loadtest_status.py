@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from fanfold_operator.conditions import Condition, merge, timestamp
 from fanfold_operator.planning.loadtest import ENDS, Phase, ended
 from fanfold_operator.resources import loadtest
@@ -29,6 +31,8 @@ def status(run: Run) -> dict[str, Any]:
         new["startTime"] = before.get("startTime") or timestamp(run.now)
     if run.spec.cancel:
         new["cancelTime"] = before.get("cancelTime") or timestamp(run.now)
+    if run.acts:
+        new["acts"] = msgspec.to_builtins(run.acts)
     if state.phase in ENDS:
         new |= _result(run)
     elif state.phase is Phase.RUNNING and run.live is not None:

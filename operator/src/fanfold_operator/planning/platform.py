@@ -17,8 +17,8 @@ from fanfold.contracts.resources import (
     HashRingSpec,
     PlatformServiceSpec,
     PlatformSpec,
+    Replicas,
     Scaling,
-    ServiceScaling,
     parse,
 )
 from fanfold_operator.conditions import Condition, find, is_true
@@ -356,8 +356,10 @@ def _release(stages: Stages, component: Component) -> Release | None:
 def _service(stages: Stages, component: Component, release: Release) -> PlatformServiceSpec:
     view, spec = stages.view, stages.spec
     entry = component.name == "gateway"
-    scaling = spec.gateway if entry else spec.services.get(component.name, ServiceScaling())
+    scaling = components.scaling(component.name, spec)
     replicas = components.replicas(component.name, scaling)
+    if pin := view.pinned.get(component.name):
+        replicas = Replicas(min=pin, max=pin)
     return PlatformServiceSpec(
         platform=view.name,
         component=component.name,

@@ -74,9 +74,9 @@ def status(view: View) -> dict[str, Any]:
     state = (deployment or {}).get("status", {})
     before = view.resource.get("status", {})
     generation = view.resource["metadata"]["generation"]
-    rolled_out = _rolled_out(deployment)
+    done = rolled_out(deployment)
     scaled = scaling(view)
-    conditions = [*_conditions(spec, deployment, rolled_out=rolled_out), ownership(view), scaled.condition]
+    conditions = [*_conditions(spec, deployment, rolled_out=done), ownership(view), scaled.condition]
     if exposed := _exposed(view, spec):
         conditions.append(exposed)
     new = {
@@ -87,7 +87,7 @@ def status(view: View) -> dict[str, Any]:
         "autoscaling": scaled.block,
         "conditions": merge(before.get("conditions", ()), conditions, generation, view.now),
     }
-    version = _version(deployment) if rolled_out else before.get("version")
+    version = _version(deployment) if done else before.get("version")
     return new | ({"version": version} if version else {})
 
 
@@ -130,7 +130,7 @@ def _version(deployment: Manifest | None) -> str | None:
     return version
 
 
-def _rolled_out(deployment: Manifest | None) -> bool:
+def rolled_out(deployment: Manifest | None) -> bool:
     """Whether every replica runs the newest template, as `kubectl rollout status` judges."""
     if deployment is None:
         return False

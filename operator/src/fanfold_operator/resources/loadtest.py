@@ -104,6 +104,8 @@ class Run:
         args = ["pod", scenario, f"--url={self.url}", f"--profile={spec.profile}", f"--seed={spec.seed}"]
         args += [f"--rate-factor={spec.rate_factor:g}", f"--time-factor={spec.time_factor:g}"]
         args += [f"--admin=0.0.0.0:{ADMIN_PORT}"]
+        if spec.acts:
+            args.append("--acts")
         if spec.slos:
             args.append(f"--slos={INPUT_DIR}/{SLOS}")
         if spec.workers > 1:

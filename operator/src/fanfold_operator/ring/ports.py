@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
+import msgspec
+
+from fanfold_operator.planning.acts import Act, Wish
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 CALL_SECONDS: Final = 1.0
 
@@ -40,6 +46,14 @@ class AdminPorts:
                 return response.status == HTTPStatus.NO_CONTENT
         except (aiohttp.ClientError, TimeoutError, OSError):
             return False
+
+    async def acts(self, pod: str, done: Sequence[Act]) -> list[Wish]:
+        """Tell a load test's master what was done for it; what it asks for so far, nothing if it does not answer."""
+        try:
+            async with self._session.put(f"http://{pod}/acts", data=msgspec.json.encode(done)) as response:
+                return msgspec.json.decode(await response.read(), type=list[Wish]) if response.ok else []
+        except (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError):
+            return []
 
     async def close(self) -> None:
         """Close the connections."""

@@ -363,6 +363,7 @@ class LoadTestSpec(Record, frozen=True, kw_only=True):
 
     Attributes:
         workers: Pods that send the load; with 1 the master does.
+        acts: The operator does to the Platform what the scenario asks for.
         deadline_seconds: Longest time it may wait to begin, and longest that its Jobs may take.
         suspend: It does not begin.
         ttl_seconds_after_finished: It is deleted so long after its end; None: never.
@@ -377,6 +378,7 @@ class LoadTestSpec(Record, frozen=True, kw_only=True):
     seed: int = 1
     slos: Document | None = None
     workers: int = 1
+    acts: bool = False
     image: str | None = None
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     resources: Resources = Resources()
