@@ -20,7 +20,7 @@ from fanfold_loadtest.cluster import Cluster, ClusterError, Target
 from fanfold_loadtest.comparison import compare as compare_runs
 from fanfold_loadtest.crowd import Crowd, read_crowd
 from fanfold_loadtest.documents import DocumentError
-from fanfold_loadtest.facts import Chart, FactsError, ask
+from fanfold_loadtest.facts import asked
 from fanfold_loadtest.html import comparison_report, write_all
 from fanfold_loadtest.journey import Journey, JourneyError, Outcome, Step
 from fanfold_loadtest.photos import PhotosMissingError
@@ -188,23 +188,15 @@ def run(
         raise _failed(str(error), Verdict.BROKEN) from error
     recorder = Recorder.of(wanted.seconds, done.shares)
     judgement = judge(wanted, objectives, recorder, done.shares, interrupted=done.interrupted, mishaps=done.mishaps)
-    content = document(done, recorder, judgement, _facts(prometheus, platform, done))
+    charts, trouble = asked(prometheus, platform, done.started.timestamp(), wanted.seconds)
+    if trouble:
+        errors.print(f"fanfold-loadtest: {trouble}", style="yellow", highlight=False, soft_wrap=True)
+    content = document(done, recorder, judgement, charts)
     folder = out / f"{wanted.name}-{new_run_id(done.started)}"
     write_all(folder, content)
     print_figures(console, content)
     console.print(f"  {folder / 'report.html'}", highlight=False, soft_wrap=True)
     raise typer.Exit(judgement.verdict)
-
-
-def _facts(prometheus: str, platform: str, done: Run) -> list[Chart]:
-    """What Prometheus knows of the run; a run without is still one, and it is said."""
-    if not prometheus:
-        return []
-    try:
-        return ask(prometheus, platform, done.started.timestamp(), done.scenario.seconds)
-    except FactsError as error:
-        errors.print(f"fanfold-loadtest: {error}", style="yellow", highlight=False, soft_wrap=True)
-        return []
 
 
 @app.command()

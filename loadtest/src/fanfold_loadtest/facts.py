@@ -116,6 +116,16 @@ def ask(url: str, platform: str, begin: float, seconds: float) -> list[Chart]:
     return charts
 
 
+def asked(url: str, platform: str, begin: float, seconds: float) -> tuple[list[Chart], str]:
+    """The same, nothing without a URL, and why there is nothing: a run without it is still one."""
+    if not url:
+        return [], ""
+    try:
+        return ask(url, platform, begin, seconds), ""
+    except FactsError as error:
+        return [], str(error)
+
+
 def _filled(query: str, scope: str) -> str:
     return query.replace("$scope", scope).replace("$rate", RATE)
 

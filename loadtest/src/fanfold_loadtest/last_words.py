@@ -12,6 +12,8 @@ import msgspec
 from fanfold_loadtest.recording import milliseconds
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fanfold_loadtest.recording import Recorder
     from fanfold_loadtest.results import Document
 
@@ -51,15 +53,15 @@ def broken(reason: str) -> Summary:
     return Summary(verdict="broken", reasons=[reason])
 
 
-def summary(content: Document, recorder: Recorder, location: str, trouble: str = "") -> Summary:
-    """Of a run that was done. `trouble` says what went wrong after it."""
+def summary(content: Document, recorder: Recorder, location: str, troubles: Sequence[str] = ()) -> Summary:
+    """Of a run that was done. `troubles` say what went wrong after it; empty ones are none."""
     scenario = content.scenario
     total = recorder.total(scenario.measured, None)
     seconds = sum(phase.seconds for phase in scenario.phases if phase.measured)
     p99 = milliseconds(total.latencies, 99)
     return Summary(
         verdict=content.verdict,
-        reasons=[*content.reasons, *([trouble] if trouble else [])],
+        reasons=[*content.reasons, *filter(None, troubles)],
         interrupted=content.interrupted,
         objectives=[Objective(one.text, one.measured, one.held) for one in content.objectives],
         per_second=round(total.count / seconds, 2),

@@ -14,8 +14,10 @@ from prometheus_client import REGISTRY
 from fanfold_loadtest import last_words, ports
 from fanfold_loadtest.client import ApiError
 from fanfold_loadtest.crew import Crew, work
+from fanfold_loadtest.crowd import read_crowd
 from fanfold_loadtest.documents import DocumentError
 from fanfold_loadtest.errands import Errands
+from fanfold_loadtest.facts import asked
 from fanfold_loadtest.html import write_all
 from fanfold_loadtest.journey import JourneyError
 from fanfold_loadtest.photos import PhotosMissingError
@@ -31,6 +33,7 @@ from fanfold_loadtest.verdict import Verdict, judge
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fanfold_loadtest.crowd import Crowd
     from fanfold_loadtest.journey import Step
     from fanfold_loadtest.plan import Progress
 
@@ -54,6 +57,9 @@ def pod(  # noqa: PLR0913 - what a LoadTest asks for
     seed: Annotated[int, typer.Option()] = 1,
     workers: Annotated[int, typer.Option(min=1, max=64)] = 1,
     acts: Annotated[bool, typer.Option("--acts")] = False,
+    crowd: Annotated[Path | None, typer.Option()] = None,
+    prometheus: Annotated[str, typer.Option()] = "",
+    platform: Annotated[str, typer.Option()] = "",
     admin: Annotated[str, typer.Option()] = "127.0.0.1:9000",
     crew: Annotated[str, typer.Option()] = "127.0.0.1:8000",
     upload_to: Annotated[str, typer.Option("--upload")] = "",
@@ -70,22 +76,24 @@ def pod(  # noqa: PLR0913 - what a LoadTest asks for
         if cluster_events(wanted) and not acts:
             raise RunError(NOT_ASKED.format(wanted.name))
         objectives = load_slos(slos, wanted) if slos else wanted.slos
-        done = asyncio.run(_lead(wanted, url.rstrip("/"), seed, workers, admin, crew))
+        people = read_crowd(crowd).part(wanted.people) if crowd else None
+        done = asyncio.run(_lead(wanted, url.rstrip("/"), seed, workers, admin, crew, people))
     except UNUSABLE as error:
         last.write_bytes(last_words.encoded(last_words.broken(str(error))))
         _say(str(error))
         raise typer.Exit(Verdict.BROKEN) from error
     recorder = Recorder.of(wanted.seconds, done.shares)
     judgement = judge(wanted, objectives, recorder, done.shares, interrupted=done.interrupted, mishaps=done.mishaps)
-    content = document(done, recorder, judgement)
+    charts, trouble = asked(prometheus, platform, done.started.timestamp(), wanted.seconds)
+    content = document(done, recorder, judgement, charts)
     write_all(results, content)
-    location, trouble = upload_to, ""
+    location, troubles = upload_to, [trouble]
     if upload_to:
         try:
             upload(results, upload_to, s3_endpoint, s3_region, secrets)
         except UploadError as error:
-            location, trouble = "", str(error)
-    said = last_words.summary(content, recorder, location, trouble)
+            location, troubles = "", [*troubles, str(error)]
+    said = last_words.summary(content, recorder, location, troubles)
     last.write_bytes(last_words.encoded(said))
     _say("; ".join([said.verdict, *said.reasons]))
     raise typer.Exit(judgement.verdict)
@@ -110,7 +118,7 @@ def worker(
 
 
 async def _lead(  # noqa: PLR0913, PLR0917 - private, and what a LoadTest asks for
-    scenario: Scenario, url: str, seed: int, workers: int, admin: str, crew: str
+    scenario: Scenario, url: str, seed: int, workers: int, admin: str, crew: str, crowd: Crowd | None
 ) -> Run:
     loop, stop, collector = asyncio.get_running_loop(), _stop_event(), RunCollector(scenario.name)
     errands = Errands()
@@ -136,6 +144,7 @@ async def _lead(  # noqa: PLR0913, PLR0917 - private, and what a LoadTest asks f
         show=show,
         generators=generators,
         stop=stop,
+        crowd=crowd,
         actor=errands,
     )
 

@@ -133,6 +133,10 @@ CASES: dict[tuple[str, str, str], Case] = {
         {"platformRef": {"name": "demo"}, "acts": True},
         {"platformRef": None, "url": "http://feed.test", "report": {"summaryOnly": True}, "acts": True},
     ),
+    ("LoadTest", "spec", "crowd needs a platformRef"): Case(
+        {"platformRef": {"name": "demo"}, "crowd": {}},
+        {"platformRef": None, "url": "http://feed.test", "report": {"summaryOnly": True}, "crowd": {}},
+    ),
     ("LoadTest", "spec", "report needs an objectStore"): Case(
         {"report": {"prefix": "x"}},
         {"platformRef": None, "url": "http://feed.test"},

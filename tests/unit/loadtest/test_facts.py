@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from fanfold_loadtest.facts import FactsError, ask
+from fanfold_loadtest.facts import FactsError, ask, asked
 
 
 class Answering(BaseHTTPRequestHandler):
@@ -51,9 +51,9 @@ def test_series_become_lines_in_seconds_from_the_beginning(server: str) -> None:
     replicas = next(chart for chart in charts if chart.title == "Replicas")
     (line,) = replicas.lines
     assert (line.name, line.times, line.values) == ("feed", [0.0, 4.0], [1.5, 2.0])
-    asked = [one["query"][0] for one in Answering.asked]
-    assert all('namespace="shop",platform="demo"' in query for query in asked)
-    assert not any("$" in query for query in asked)
+    queries = [one["query"][0] for one in Answering.asked]
+    assert all('namespace="shop",platform="demo"' in query for query in queries)
+    assert not any("$" in query for query in queries)
     assert {one["start"][0] for one in Answering.asked} == {"1000.0"}
 
 
@@ -78,3 +78,11 @@ def test_a_refusal_is_told_in_one_line(server: str, status: int, body: bytes, me
 def test_a_prometheus_that_is_not_there_is_named() -> None:
     with pytest.raises(FactsError, match=r"Prometheus at http://127\.0\.0\.1:9.*ConnectError"):
         ask("http://127.0.0.1:9", "", begin=0, seconds=10)
+
+
+def test_a_run_does_without_the_platforms_figures_and_says_why(server: str) -> None:
+    assert asked("", "", 0, 10) == ([], "")
+    charts, trouble = asked("http://127.0.0.1:9", "", 0, 10)
+    assert (charts, trouble.partition(": ")[0]) == ([], "Prometheus at http://127.0.0.1:9")
+    Answering.answer = 200, b'{"data": {"result": []}}'
+    assert asked(server, "", 0, 10) == ([], "")

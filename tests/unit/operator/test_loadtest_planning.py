@@ -150,6 +150,50 @@ def test_a_url_of_ones_own_has_the_store_of_ones_own_or_none(make: Make) -> None
     assert "--upload=s3://kept/a/b/prod/run/uid-run" in only["args"]
 
 
+def test_a_graph_is_loaded_first_by_a_container_that_alone_has_the_databases_url(make: Make) -> None:
+    run = make({"crowd": {"celebrities": [50, 9], "readers": 5}, "seed": 7, "workers": 2})
+    pod_spec = plan(run).apply[-1]["spec"]["template"]["spec"]
+    (seeds,), (only,) = pod_spec["initContainers"], pod_spec["containers"]
+    assert seeds["args"] == [
+        "seed", "--database=/run/fanfold/database/database_url", "--out=/tmp/crowd.json", "--seed=7", "--body=2000",
+        "--readers=5", "--celebrity=50", "--celebrity=9",
+    ]  # fmt: skip
+    assert seeds["securityContext"] == only["securityContext"]
+    assert "--crowd=/tmp/crowd.json" in only["args"]
+    assert {one["name"] for one in seeds["volumeMounts"]} == {"tmp", "database"}
+    assert "database" not in {one["name"] for one in only["volumeMounts"]}
+    database = next(one for one in pod_spec["volumes"] if one["name"] == "database")
+    assert [one["key"] for one in database["projected"]["sources"][0]["secret"]["items"]] == ["database_url"]
+    master = plan(run).apply[-1]["spec"]["template"]["metadata"]["labels"]
+    assert master["fanfold.dev/seeds"] == "demo", "the database lets it in"
+    workers = next(one for one in plan(run).apply if one["metadata"]["name"] == "run-workers")["spec"]["template"]
+    assert "initContainers" not in workers["spec"]
+    assert "fanfold.dev/seeds" not in workers["metadata"]["labels"]
+
+
+def test_how_loading_the_graph_goes_is_told(make: Make) -> None:
+    def seeding(state: Manifest) -> Manifest:
+        waits = pod({"waiting": {"reason": "PodInitializing"}})
+        return {**waits, "status": {**waits["status"], "initContainerStatuses": [{"state": state}]}}
+
+    told = status(make({"crowd": {}}, [job()], pods=[seeding({"running": {}})]))
+    assert (told["phase"], told["message"]) == ("Seeding", "the graph is being loaded")
+    ended = {"terminated": {"exitCode": 1, "reason": "Error", "message": "x\nno connection to PostgreSQL: refused\n"}}
+    told = status(make({"crowd": {}}, [BROKE], pods=[seeding(ended)]))
+    assert told["phase"] == "Failed"
+    assert told["message"] == "the seeding ended with 1 (Error): no connection to PostgreSQL: refused"
+    done = seeding({"terminated": {"exitCode": 0}})
+    done["status"]["containerStatuses"] = said(json.dumps(SUMMARY))["status"]["containerStatuses"]
+    assert status(make({"crowd": {}}, [OVER], pods=[done]))["verdict"] == "passed"
+
+
+def test_a_prometheus_is_asked_for_the_platforms_own_figures(make: Make) -> None:
+    only = container(make({"prometheus": {"url": "http://prometheus.monitoring:9090/"}}))
+    assert "--prometheus=http://prometheus.monitoring:9090" in only["args"]
+    assert "--platform=prod/demo" in only["args"]
+    assert not [one for one in container(make())["args"] if one.startswith("--prometheus")]
+
+
 @pytest.mark.parametrize(
     ("spec", "rest", "words"),
     [

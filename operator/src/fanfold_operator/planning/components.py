@@ -31,6 +31,7 @@ SECRETS: Final[Mapping[str, tuple[str, ...]]] = {
     "notification-worker": _DATA,
     meta.MIGRATIONS: ("database_url", *_OBJECTS),
     meta.LOAD_TEST: _OBJECTS,
+    meta.SEED: ("database_url",),
 }
 """Files each component finds in its folder of secrets. Only the profile service can sign access tokens."""
 

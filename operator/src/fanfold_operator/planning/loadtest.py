@@ -14,7 +14,7 @@ from fanfold_operator.conditions import find, is_true
 from fanfold_operator.kinds import JOB, Key, key_of
 from fanfold_operator.planning import components, environment
 from fanfold_operator.planning.actions import Actions, Images
-from fanfold_operator.planning.outcome import ran, runs, summary_of, why_waiting
+from fanfold_operator.planning.outcome import ran, runs, seeds, summary_of, why_waiting
 from fanfold_operator.resources import loadtest, meta
 
 if TYPE_CHECKING:
@@ -147,6 +147,8 @@ class Run:
         return self._under_way()
 
     def _under_way(self) -> State:
+        if seeds(self.master):
+            return State(Phase.SEEDING, "the graph is being loaded")
         if not runs(self.master):
             return State(Phase.PENDING, why_waiting(self.master))
         if self.spec.cancel:
@@ -214,7 +216,23 @@ class Run:
         image = spec.image or self.images.reference("fanfold-loadtest")
         url = f"http://{meta.child_name(spec.platform_ref.name, 'gateway')}:{TRAFFIC_PORT}" if spec.platform_ref else ""
         size = components.sized(loadtest.SIZE, spec.resources)
-        return loadtest.Run(self.resource, spec, image, (spec.url or url).rstrip("/"), size, self._upload())
+        return loadtest.Run(
+            self.resource,
+            spec,
+            image,
+            (spec.url or url).rstrip("/"),
+            size,
+            self._upload(),
+            self._seeding(),
+            spec.prometheus.url.rstrip("/") if spec.prometheus else "",
+        )
+
+    def _seeding(self) -> loadtest.Seeding | None:
+        if self.spec.crowd is None or self.platform is None:
+            return None
+        name, spec = self.platform["metadata"]["name"], parse(PlatformSpec, self.platform)
+        files = tuple(components.secret_files(meta.SEED, name, spec))
+        return loadtest.Seeding(files, "" if spec.database.external else name)
 
     def _upload(self) -> loadtest.Upload | None:
         report = self.spec.report

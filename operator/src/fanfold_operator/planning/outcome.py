@@ -50,7 +50,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 def summary_of(pod: Manifest | None) -> tuple[Summary | None, str]:
     """The last words of a master's pod, and them as text. No summary: the text says what else is known of its end."""
-    terminated = _container(pod).get("state", {}).get("terminated")
+    terminated, who = _ended(_seed(pod)), "the seeding"
+    if terminated is None or not terminated["exitCode"]:
+        terminated, who = _ended(_container(pod)), "the load generator"
     if terminated is None:
         return None, ""
     text = str(terminated.get("message") or "")
@@ -59,7 +61,7 @@ def summary_of(pod: Manifest | None) -> tuple[Summary | None, str]:
     except msgspec.DecodeError:
         lines = text.strip().splitlines()
         said = f": {lines[-1]}" if lines else ""
-        return None, f"the load generator ended with {terminated['exitCode']} ({terminated.get('reason', '')}){said}"
+        return None, f"{who} ended with {terminated['exitCode']} ({terminated.get('reason', '')}){said}"
 
 
 def why_waiting(pod: Manifest | None) -> str:
@@ -85,10 +87,24 @@ def ran(pod: Manifest | None) -> bool:
     return "terminated" in _container(pod).get("state", {})
 
 
-def _container(pod: Manifest | None) -> Manifest:
-    statuses = (pod or {}).get("status", {}).get("containerStatuses") or [{}]
+def seeds(pod: Manifest | None) -> bool:
+    """Whether its init container runs."""
+    return "running" in _seed(pod).get("state", {})
+
+
+def _container(pod: Manifest | None, of: str = "containerStatuses") -> Manifest:
+    statuses = (pod or {}).get("status", {}).get(of) or [{}]
     first: Manifest = statuses[0]
     return first
+
+
+def _seed(pod: Manifest | None) -> Manifest:
+    return _container(pod, "initContainerStatuses")
+
+
+def _ended(container: Manifest) -> Manifest | None:
+    terminated: Manifest | None = container.get("state", {}).get("terminated")
+    return terminated
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """What one run of a load scenario is made of: Jobs of the load generator, their inputs, and the summary that is kept.
 
 Its objects carry the platform's label, so that the operator watches them; its pods do not: they are clients, and reach
-no more of the platform than those do. The one exception is its object store, for those that leave a report there.
+no more of the platform than those do. The exceptions are its object store, for those that leave a report there, and its
+database, for those that begin with a graph: an init container loads it, and it alone has the URL with the password.
 """
 
 from __future__ import annotations
@@ -10,11 +11,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from fanfold.contracts.components import ADMIN_PORT, TRAFFIC_PORT
-from fanfold.contracts.resources import LOADTEST_LABEL, REPORTS_LABEL, Resources
+from fanfold.contracts.resources import LOADTEST_LABEL, REPORTS_LABEL, SEEDS_LABEL, CrowdSpec, Resources
 from fanfold_operator.kinds import CONFIG_MAP, JOB, NETWORK_POLICY, SERVICE
 from fanfold_operator.resources import meta
 from fanfold_operator.resources.custom import plain
-from fanfold_operator.resources.pods import MOUNTS, pod_template, resources, scratch, secrets_volume
+from fanfold_operator.resources.pods import (
+    CONTAINER_SECURITY,
+    MOUNTS,
+    pod_template,
+    resources,
+    scratch,
+    secrets_volume,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,6 +37,8 @@ INPUT_DIR: Final = "/etc/fanfold"
 SCENARIO: Final = "scenario.yaml"
 SLOS: Final = "slos.yaml"
 SUMMARY: Final = "summary.json"
+CROWD: Final = "/tmp/crowd.json"  # noqa: S108 - in the pod, on a volume of its own
+DATABASE_DIR: Final = "/run/fanfold/database"
 PORTS: Final = {"admin": ADMIN_PORT, "crew": TRAFFIC_PORT}
 """Of the master; workers call, and are called by nobody."""
 APP_LABELS: Final = {
@@ -60,6 +70,19 @@ class Upload:
     platform: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Seeding:
+    """The graph to begin with.
+
+    Attributes:
+        secrets: The URL of the database, one file.
+        platform: The Platform whose embedded database it is; empty: of somebody else.
+    """
+
+    secrets: tuple[SecretFile, ...]
+    platform: str = ""
+
+
 @dataclass(frozen=True)
 class Run:
     """Builds the objects of one LoadTest.
@@ -69,6 +92,8 @@ class Run:
         url: Base URL of the gateway.
         size: Of each pod.
         upload: None: nothing but the summary is kept.
+        seeding: None: the run makes its own people.
+        prometheus: URL of the one to ask, empty: none.
     """
 
     owner: Manifest
@@ -77,6 +102,8 @@ class Run:
     url: str
     size: Resources = SIZE
     upload: Upload | None = field(default=None)
+    seeding: Seeding | None = field(default=None)
+    prometheus: str = ""
 
     @property
     def name(self) -> str:
@@ -113,7 +140,13 @@ class Run:
         if self.upload:
             upload = self.upload
             args += [f"--upload={upload.location}", f"--s3-endpoint={upload.endpoint}", f"--s3-region={upload.region}"]
-        labels = {REPORTS_LABEL: self.upload.platform} if self.upload and self.upload.platform else {}
+        if self.seeding:
+            args.append(f"--crowd={CROWD}")
+        if self.prometheus:
+            tested = f"{self.owner['metadata']['namespace']}/{spec.platform_ref.name}" if spec.platform_ref else ""
+            args += [f"--prometheus={self.prometheus}", f"--platform={tested}"]
+        reached = {REPORTS_LABEL: self.upload, SEEDS_LABEL: self.seeding}
+        labels = {label: one.platform for label, one in reached.items() if one and one.platform}
         return self._job(master_name(self.name), MASTER, args, labels, self._inputs_volume())
 
     def _workers(self) -> Manifest:
@@ -153,6 +186,10 @@ class Run:
             pod["nodeSelector"] = spec.node_selector
         if spec.tolerations:
             pod["tolerations"] = plain(spec.tolerations)
+        if self.seeding and role == MASTER:
+            pod["initContainers"] = [self._seed(self.spec.crowd or CrowdSpec())]
+            database = secrets_volume(self.seeding.secrets)
+            volumes = [*volumes, {**database, "name": "database"}]
         named = {**APP_LABELS, LOADTEST_LABEL: self.name, ROLE_LABEL: role, **labels}
         volumes = [*([secrets_volume(files)] if files else []), scratch("1Gi"), *volumes]
         return self._head(
@@ -165,6 +202,22 @@ class Run:
                 **more,
             },
         )
+
+    def _seed(self, crowd: CrowdSpec) -> dict[str, Any]:
+        args = ["seed", f"--database={DATABASE_DIR}/database_url", f"--out={CROWD}", f"--seed={self.spec.seed}"]
+        args += [f"--body={crowd.body}", f"--readers={crowd.readers}"]
+        args += [f"--celebrity={followers}" for followers in crowd.celebrities]
+        mounts = [one for one in MOUNTS if one["name"] == "tmp"]
+        return {
+            "name": meta.SEED,
+            "image": self.image,
+            "imagePullPolicy": self.spec.image_pull_policy,
+            "args": args,
+            "resources": resources(self.size.requests, self.size.limits),
+            "volumeMounts": [*mounts, {"name": "database", "mountPath": DATABASE_DIR, "readOnly": True}],
+            "terminationMessagePolicy": "FallbackToLogsOnError",
+            "securityContext": CONTAINER_SECURITY,
+        }
 
     def _inputs(self) -> Manifest:
         return self._head(CONFIG_MAP, master_name(self.name), data=self.inline)

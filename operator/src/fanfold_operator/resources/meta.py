@@ -15,6 +15,7 @@ POSTGRESQL: Final = "postgresql"
 VALKEY: Final = "valkey"
 OBJECT_STORE: Final = "objectstore"
 LOAD_TEST: Final = "loadtest"
+SEED: Final = "seed"
 GATE: Final = "gate"
 
 

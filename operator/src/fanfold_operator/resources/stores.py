@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from fanfold.contracts.resources import PLATFORM_LABEL, REPORTS_LABEL, Quantity, SecretFile
+from fanfold.contracts.resources import PLATFORM_LABEL, REPORTS_LABEL, SEEDS_LABEL, Quantity, SecretFile
 from fanfold_operator.differences import quantity
 from fanfold_operator.kinds import NETWORK_POLICY, SERVICE, STATEFUL_SET
 from fanfold_operator.resources import meta
@@ -148,9 +148,9 @@ def manifests(owner: Manifest, store: Store, *, retain: bool) -> list[Manifest]:
 
 
 def _callers(platform: str, store: str) -> list[dict[str, str]]:
-    """Labels of the pods that may reach a store: the platform's, and runs of load tests that leave reports."""
-    reports = [{REPORTS_LABEL: platform}] if store == meta.OBJECT_STORE else []
-    return [{PLATFORM_LABEL: platform}, *reports]
+    """Labels of the pods that may reach a store: the platform's, and runs of load tests that leave something there."""
+    runs = {meta.OBJECT_STORE: REPORTS_LABEL, meta.POSTGRESQL: SEEDS_LABEL}
+    return [{PLATFORM_LABEL: platform}, *([{runs[store]: platform}] if store in runs else [])]
 
 
 def _pod(platform: str, store: Store) -> dict[str, Any]:

@@ -20,6 +20,8 @@ LOADTEST_LABEL: Final = "fanfold.dev/loadtest"
 """On the pods of a run: the LoadTest's name. They are not the platform's own, and reach no more of it than clients."""
 REPORTS_LABEL: Final = "fanfold.dev/reports-to"
 """On pods of a run that write into a Platform's own object store: that Platform's name."""
+SEEDS_LABEL: Final = "fanfold.dev/seeds"
+"""On pods of a run that load a graph into a Platform's own database: that Platform's name."""
 PAUSED_ANNOTATION: Final = "fanfold.dev/paused"
 """``"true"`` on a Platform: the operator reports its state and changes nothing of it."""
 
@@ -348,6 +350,26 @@ class ReportSpec(Record, frozen=True, kw_only=True):
     summary_only: bool = False
 
 
+class CrowdSpec(Record, frozen=True, kw_only=True):
+    """A graph that is loaded before the run, into the Platform's database.
+
+    Attributes:
+        celebrities: Followers of each.
+        body: People who follow each other by Zipf's law.
+        readers: Followers of the first celebrity whom runs can log in as.
+    """
+
+    celebrities: list[int] = msgspec.field(default_factory=lambda: [10_000])
+    body: int = 2_000
+    readers: int = 1_000
+
+
+class PrometheusRef(Record, frozen=True, kw_only=True):
+    """A Prometheus that scrapes what is tested."""
+
+    url: str
+
+
 class Toleration(Record, frozen=True, kw_only=True):
     """As in a pod."""
 
@@ -377,6 +399,8 @@ class LoadTestSpec(Record, frozen=True, kw_only=True):
     time_factor: float = 1
     seed: int = 1
     slos: Document | None = None
+    crowd: CrowdSpec | None = None
+    prometheus: PrometheusRef | None = None
     workers: int = 1
     acts: bool = False
     image: str | None = None
