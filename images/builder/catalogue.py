@@ -55,20 +55,23 @@ class Image:
         return OUT / f"{self.name}.json"
 
 
-def _python_image(name: str, packages: tuple[str, ...], extra: str = "") -> Image:
+def _python_image(name: str, packages: tuple[str, ...], extra: str = "", omit: str = "") -> Image:
     members = ("platform", "operator", "loadtest")
     locked = ("pyproject.toml", "uv.lock", *(f"{member}/pyproject.toml" for member in members))
     code = tuple(f"{package}/{part}" for package in packages for part in ("src", "README.md"))
-    arguments = {"PACKAGE": name, "EXTRA": extra, "SOURCES": " ".join(packages)}
+    arguments = {"PACKAGE": name, "EXTRA": extra, "SOURCES": " ".join(packages), "OMIT": omit}
     return Image(name, "python", locked + code, arguments, target=name, bases={"BASE": "python"})
 
 
+NOT_IMPORTED: Final = "scipy networkx imageio tifffile joblib threadpoolctl lazy-loader"
+"""What the packages need that bring photographs, and nobody else: a third of the image."""
 IMAGES: Final = (
     _python_image("fanfold", ("platform",), extra="services"),
     _python_image("fanfold-operator", ("platform", "operator")),
-    _python_image("fanfold-loadtest", ("loadtest",), extra="photos"),
+    _python_image("fanfold-loadtest", ("loadtest",), extra="photos", omit=NOT_IMPORTED),
     Image("postgresql", "postgresql"),
     Image("valkey", "valkey"),
+    Image("prometheus", "prometheus", ("dashboards/prometheus/rules.yaml",)),
     Image("objectstore", "objectstore", bases={"BASE": "debian", "GO_BASE": "go"}),
 )
 

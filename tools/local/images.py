@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from tools.progress import ROOT, command
 
-NEEDED: Final = ("fanfold", "fanfold-operator", "postgresql", "valkey", "objectstore")
+NEEDED: Final = ("fanfold", "fanfold-operator", "postgresql", "valkey", "objectstore", "prometheus")
 SERVICES: Final = "fanfold"
 
 

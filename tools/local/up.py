@@ -17,7 +17,7 @@ from tools.progress import ROOT, StageError, Stages, command, say
 NAMESPACE: Final = "fanfold"
 RELEASE: Final = "fanfold"
 PLATFORM: Final = "demo"
-EXAMPLE: Final = ROOT / "examples" / "platform-minimal.yaml"
+EXAMPLE: Final = ROOT / "examples" / "platform-demo.yaml"
 READY_SECONDS: Final = 420
 ROLL_SECONDS: Final = 420
 STEPS: Final = ("DatabaseReady", "CacheReady", "ObjectStoreReady", "MigrationsComplete", "ServicesReady", "RingSynced")

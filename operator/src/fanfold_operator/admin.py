@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -14,11 +14,15 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def serving(
-    host: str, port: int, why_dead: Callable[[], str | None], why_unready: Callable[[], str | None]
+    host: str,
+    port: int,
+    why_dead: Callable[[], str | None],
+    why_unready: Callable[[], str | None],
+    targets: Callable[[str, str], list[dict[str, Any]]],
 ) -> AsyncIterator[int]:
-    """Answer ``/livez``, ``/readyz`` and ``/metrics`` for the time of the block, which is given the port.
+    """Answer ``/livez``, ``/readyz``, ``/metrics`` and ``/targets/NAMESPACE/PLATFORM`` for the time of the block.
 
-    The callables say what is wrong, or None.
+    It is given the port. The first callables say what is wrong, or None; `targets` is for a Prometheus.
     """
 
     def health(why: Callable[[], str | None]) -> Callable[[web.Request], web.Response]:
@@ -31,10 +35,14 @@ async def serving(
     async def show_metrics(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
+    async def name_targets(request: web.Request) -> web.Response:
+        return web.json_response(targets(request.match_info["namespace"], request.match_info["platform"]))
+
     app = web.Application()
     app.router.add_get("/livez", health(why_dead))  # type: ignore[arg-type]
     app.router.add_get("/readyz", health(why_unready))  # type: ignore[arg-type]
     app.router.add_get("/metrics", show_metrics)
+    app.router.add_get("/targets/{namespace}/{platform}", name_targets)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:

@@ -43,6 +43,13 @@ def run(  # noqa: PLR0917 - typer calls it by keyword
         str, typer.Option(envvar=_ENV + "ADMIN_HOST", help="Address of health and metrics.")
     ] = "0.0.0.0",  # noqa: S104 - probes come from the node, scrapes from Prometheus
     admin_port: Annotated[int, typer.Option(envvar=_ENV + "ADMIN_PORT", min=0, max=65535)] = 9000,
+    admin_service: Annotated[
+        str,
+        typer.Option(
+            envvar=_ENV + "ADMIN_SERVICE",
+            help="DNS name of the headless Service of the admin port: an embedded Prometheus asks it for its targets.",
+        ),
+    ] = "",
     workers: Annotated[
         int, typer.Option(envvar=_ENV + "WORKERS", min=1, max=64, help="Resources reconciled at once.")
     ] = 8,
@@ -79,6 +86,7 @@ def run(  # noqa: PLR0917 - typer calls it by keyword
         namespace=namespace,
         admin_host=admin_host,
         admin_port=admin_port,
+        admin_service=admin_service,
         workers=workers,
         resync_seconds=resync_seconds,
         election=election(lease_namespace or namespace, lease_name) if leader_elect else None,

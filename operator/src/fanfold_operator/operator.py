@@ -7,7 +7,7 @@ import signal
 import threading
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import kopf
 import structlog
@@ -32,6 +32,7 @@ from fanfold_operator.ring.ports import AdminPorts
 from fanfold_operator.ring.releases import Releases
 from fanfold_operator.scrape import Scraper
 from fanfold_operator.store import Store
+from fanfold_operator.targets import targets
 from fanfold_operator.workqueue import WorkQueue
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class Options:
         images: Where images come from.
         admin_host: Address of health and metrics.
         admin_port: Their port; 0 picks one.
+        admin_service: DNS name of the headless Service in front of it, by which pods reach it; empty: there is none.
         workers: Custom resources reconciled at once.
         resync_seconds: Between full listings, which find what a broken watch missed.
         election: None: no other operator runs, this one leads at once.
@@ -76,6 +78,7 @@ class Options:
     namespace: str | None = None
     admin_host: str = "127.0.0.1"
     admin_port: int = 9000
+    admin_service: str = ""
     workers: int = 8
     resync_seconds: float = 300.0
     election: Election | None = None
@@ -124,7 +127,7 @@ class Operator:
             await self._list(api, kinds.WATCHED)
             metrics.queue_oldest.set_function(self._oldest_seconds)
             port = await stack.enter_async_context(
-                admin.serving(options.admin_host, options.admin_port, self._why_dead, self._why_unready)
+                admin.serving(options.admin_host, options.admin_port, self._why_dead, self._why_unready, self._targets)
             )
             log.info("started", serves=options.namespace or "all", admin_port=port, version=options.images.version)
             await self._serve(api, await self._elector(stack, fence))
@@ -229,6 +232,7 @@ class Operator:
             errors=errors,
             load_tests=LoadTests(api, self.store, writer, recorder, runs, self._masters or ports, self._options.images),
             images=self._options.images,
+            admin_service=self._options.admin_service,
         )
 
     async def _list(self, api: Api, which: Iterable[Kind]) -> None:
@@ -269,6 +273,10 @@ class Operator:
         """Who stands by lets it be: a term begins with everything."""
         if self._queue is not None:
             self._queue.add(key, after)
+
+    def _targets(self, namespace: str, platform: str) -> list[dict[str, Any]]:
+        """Whoever stands by knows them as well."""
+        return targets(self.store.of_platform(kinds.ENDPOINT_SLICE, namespace, platform), namespace, platform)
 
     def _oldest_seconds(self) -> float:
         return self._queue.oldest_seconds() if self._queue else 0.0

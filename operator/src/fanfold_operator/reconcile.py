@@ -61,6 +61,7 @@ class Reconciler:
         errors: ErrorWatch,
         load_tests: LoadTests,
         images: Images,
+        admin_service: str = "",
     ) -> None:
         self._api = api
         self._store = store
@@ -73,6 +74,7 @@ class Reconciler:
         self._errors = errors
         self._load_tests = load_tests
         self._images = images
+        self._admin_service = admin_service
         self._credentials = Credentials(api, writer)
         self._ring_maps: dict[Key, Manifest] = {}
         self._node_addresses: dict[str, str] = {}
@@ -97,7 +99,13 @@ class Reconciler:
             raise
 
     async def _platform(self, resource: Manifest) -> float | None:
-        view = View(resource, self._store.children(resource), _now(), paused=is_paused(resource))
+        view = View(
+            resource,
+            self._store.children(resource),
+            _now(),
+            paused=is_paused(resource),
+            operator=self._admin_service,
+        )
         stages = platform.Stages(view, self._images)
         lost: tuple[str, ...] = ()
         if not view.paused:

@@ -126,6 +126,9 @@ CASES: dict[tuple[str, str, str], Case] = {
         {"type": "HTTPRoute", "parentRef": EDGE}, {"type": "LoadBalancer", "parentRef": EDGE}
     ),
     ("HashRing", "spec.platform", "platform is fixed"): Case("demo", "other", before="demo"),
+    ("Platform", "spec.monitoring.prometheus", "set exactly one of monitoring"): Case(
+        {"embedded": {}}, {"embedded": {}, "external": {"url": "http://prometheus.test:9090"}}
+    ),
     ("LoadTest", "", "the name must have at most 52"): Case("x" * 52, "x" * 53),
     ("LoadTest", "", "the name must begin with a letter"): Case("a-9", "9-a"),
     ("LoadTest", "spec", "set exactly one of platformRef"): Case({}, {"url": "http://feed.test"}),

@@ -21,6 +21,9 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for part in ("images", "pyproject.toml", "uv.lock"):
         copy = shutil.copytree if (source / part).is_dir() else shutil.copy
         copy(source / part, tmp_path / part)
+    rules = tmp_path / "dashboards/prometheus/rules.yaml"
+    rules.parent.mkdir(parents=True)
+    shutil.copy(source / "dashboards/prometheus/rules.yaml", rules)
     for member in ("platform", "operator", "loadtest"):
         (tmp_path / member / "src" / "x").mkdir(parents=True)
         (tmp_path / member / "src" / "x" / "code.py").write_text("one = 1\n")
@@ -55,6 +58,12 @@ def test_a_change_of_the_lock_concerns_all_python_images_and_no_store(checkout: 
     with (checkout / "uv.lock").open("a") as lock:
         lock.write("\n")
     assert changed(before) == {"fanfold", "fanfold-operator", "fanfold-loadtest"}
+
+
+def test_a_changed_alert_concerns_the_image_that_holds_the_rules(checkout: Path) -> None:
+    before = digests()
+    (checkout / "dashboards/prometheus/rules.yaml").write_text("groups: []\n")
+    assert changed(before) == {"prometheus"}
 
 
 def test_a_changed_entry_point_concerns_its_image_even_if_only_its_mode_changed(checkout: Path) -> None:

@@ -86,7 +86,7 @@ def container(run: Run) -> Manifest:
 
 def test_one_worker_is_one_job_against_the_platforms_gateway(make: Make) -> None:
     actions = plan(make())
-    assert names(actions.apply) == ["NetworkPolicy/run-loadtest", "Job/run-loadtest"]
+    assert names(actions.apply) == ["NetworkPolicy/run-loadtest", "Service/run-loadtest", "Job/run-loadtest"]
     master = actions.apply[-1]
     pod_spec = master["spec"]["template"]["spec"]
     (only,) = pod_spec["containers"]
@@ -131,7 +131,7 @@ def test_documents_come_from_the_spec_or_from_the_users_config_maps(make: Make) 
         {"scenario": {"inline": "name: x\n"}, "slos": {"configMapRef": reference}},
         documents={"mine": frozenset({"slos"})},
     )
-    inputs, _, master = plan(run).apply
+    inputs, _, _, master = plan(run).apply
     assert inputs["data"] == {"scenario.yaml": "name: x\n"}
     only = container(run)
     assert only["args"][1] == "/etc/fanfold/scenario.yaml"
@@ -192,6 +192,19 @@ def test_a_prometheus_is_asked_for_the_platforms_own_figures(make: Make) -> None
     assert "--prometheus=http://prometheus.monitoring:9090" in only["args"]
     assert "--platform=prod/demo" in only["args"]
     assert not [one for one in container(make())["args"] if one.startswith("--prometheus")]
+
+
+@pytest.mark.parametrize(
+    ("prometheus", "url"),
+    [({"embedded": {}}, "http://demo-prometheus:9090"), ({"external": {"url": "https://p.test/"}}, "https://p.test")],
+)
+def test_without_one_of_its_own_it_asks_the_platforms(
+    make: Make, resource: Any, prometheus: Manifest, url: str
+) -> None:
+    platform = resource("Platform", "demo", {"monitoring": {"prometheus": prometheus}}, status=READY)
+    assert f"--prometheus={url}" in container(make(platform=platform))["args"]
+    own = container(make({"prometheus": {"url": "http://own:9090"}}, platform=platform))
+    assert "--prometheus=http://own:9090" in own["args"]
 
 
 @pytest.mark.parametrize(

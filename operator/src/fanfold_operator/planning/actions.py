@@ -77,6 +77,8 @@ class View:
     """What the operator's own autoscaler last decided of a service."""
     gate_template: Manifest | None = None
     """The LoadTest that the spec names as the gate of upgrades, if there is one of that name."""
+    operator: str = ""
+    """DNS name of the Service of the operator's admin ports; empty: pods cannot reach it."""
     pinned: Mapping[str, int] = field(default_factory=dict)
     """Replicas of components that a load test has scaled, while it lasts."""
     errors: ErrorRate | None = None

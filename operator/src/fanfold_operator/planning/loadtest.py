@@ -15,7 +15,7 @@ from fanfold_operator.kinds import JOB, Key, key_of
 from fanfold_operator.planning import components, environment
 from fanfold_operator.planning.actions import Actions, Images
 from fanfold_operator.planning.outcome import ran, runs, seeds, summary_of, why_waiting
-from fanfold_operator.resources import loadtest, meta
+from fanfold_operator.resources import loadtest, meta, monitoring
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -224,8 +224,17 @@ class Run:
             size,
             self._upload(),
             self._seeding(),
-            spec.prometheus.url.rstrip("/") if spec.prometheus else "",
+            self._prometheus(),
         )
+
+    def _prometheus(self) -> str:
+        """URL of the one that the spec names, or the Platform."""
+        if self.spec.prometheus:
+            return self.spec.prometheus.url.rstrip("/")
+        found = parse(PlatformSpec, self.platform).monitoring.prometheus if self.platform else None
+        if found and found.external:
+            return found.external.url.rstrip("/")
+        return monitoring.url(str(self.platform["metadata"]["name"])) if found and self.platform else ""
 
     def _seeding(self) -> loadtest.Seeding | None:
         if self.spec.crowd is None or self.platform is None:

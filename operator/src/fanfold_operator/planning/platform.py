@@ -37,7 +37,7 @@ from fanfold_operator.planning.upgrade import (
     recorded,
     releases,
 )
-from fanfold_operator.resources import custom, meta, migration, stores
+from fanfold_operator.resources import custom, meta, migration, monitoring, stores
 
 if TYPE_CHECKING:
     from fanfold_operator.kinds import Manifest
@@ -230,6 +230,22 @@ class Stages:
         return Condition(kind, status=False, reason="ServicesNotReady", message=f"not ready: {', '.join(waiting)}")
 
     @cached_property
+    def prometheus(self) -> Condition | None:
+        """Whether the embedded Prometheus runs, if there is to be one. Nobody waits for it."""
+        wanted, kind = self.spec.monitoring.prometheus, "PrometheusReady"
+        if wanted is None or wanted.embedded is None:
+            return None
+        if not self.view.operator:
+            message = "the operator does not run where pods reach it (--admin-service): nobody would name the targets"
+            return Condition(kind, status=False, reason="NoTargets", message=message)
+        name = meta.child_name(self.view.name, meta.PROMETHEUS)
+        child = self.view.child("Deployment", name) or {}
+        if child.get("status", {}).get("availableReplicas", 0) >= 1:
+            message = f"{monitoring.url(self.view.name)}: kubectl port-forward service/{name} {monitoring.PORT}"
+            return Condition(kind, status=True, reason="Available", message=message)
+        return Condition(kind, status=False, reason="PodNotReady", message=f"waits for the pod of Deployment {name}")
+
+    @cached_property
     def ring(self) -> Condition:
         """Whether every gateway uses the newest ring."""
         ring = self.view.child("HashRing", self.view.name)
@@ -287,6 +303,10 @@ def plan(stages: Stages) -> Actions:
         for store in stages.store_specs.values():
             if store is not None:
                 objects += stores.manifests(view.resource, store, retain=stages.retains)
+    prometheus = stages.spec.monitoring.prometheus
+    if prometheus and prometheus.embedded and view.operator:
+        image, pull = stages.images.reference(meta.PROMETHEUS), stages.spec.image_pull_policy
+        objects += monitoring.manifests(view.resource, image, pull, prometheus.embedded, view.operator)
     objects.append(custom.hash_ring(view.resource, _ring(stages)))
     job = view.child("Job", stages.job["metadata"]["name"])
     retried = (job,) if job is not None and _retry_due(job, view.now) else ()

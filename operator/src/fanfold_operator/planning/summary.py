@@ -42,6 +42,7 @@ def status(stages: Stages, gateway_service: Manifest | None) -> dict[str, Any]:
         *_summary(stages, upgraded, stage_list),
         up_to_date(stages, upgraded),
         ownership(view),
+        *([stages.prometheus] if stages.prometheus else []),
         _paused(paused=view.paused),
     ]
     new: dict[str, Any] = {

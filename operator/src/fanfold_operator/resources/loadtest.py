@@ -119,10 +119,8 @@ class Run:
     def before(self) -> list[Manifest]:
         """What the master needs, in the order in which it is to be made."""
         objects = [self._inputs()] if self.inline else []
-        objects += [self._network_policy()]
-        if self.spec.workers > 1:
-            objects += [self._service(), self._workers()]
-        return objects
+        objects += [self._network_policy(), self._service()]
+        return [*objects, self._workers()] if self.spec.workers > 1 else objects
 
     def master(self) -> Manifest:
         """The Job that prepares, leads and judges; with one worker it also sends the load."""
@@ -233,7 +231,7 @@ class Run:
         return [{"name": "inputs", "projected": {"sources": sources}}] if sources else []
 
     def _service(self) -> Manifest:
-        """Where workers find the master, before it is ready too: it is when it has prepared everything."""
+        """Where workers find the master, and Prometheus by its endpoints; before it is ready too."""
         return self._head(
             SERVICE,
             master_name(self.name),
@@ -241,7 +239,9 @@ class Run:
                 "clusterIP": "None",
                 "publishNotReadyAddresses": True,
                 "selector": {LOADTEST_LABEL: self.name, ROLE_LABEL: MASTER},
-                "ports": [{"name": "crew", "port": TRAFFIC_PORT, "protocol": "TCP", "targetPort": "crew"}],
+                "ports": [
+                    {"name": name, "port": port, "protocol": "TCP", "targetPort": name} for name, port in PORTS.items()
+                ],
             },
         )
 

@@ -216,6 +216,32 @@ class RingSpec(Record, frozen=True, kw_only=True):
     snapshot_refresh_seconds: int = 10
 
 
+class EmbeddedPrometheus(Record, frozen=True, kw_only=True):
+    """One Prometheus, run by the operator, whose samples go with its pod; for demonstrations and development."""
+
+    retention_hours: int = 24
+    max_memory: Quantity = "512Mi"
+
+
+class PrometheusRef(Record, frozen=True, kw_only=True):
+    """A Prometheus that scrapes the platform."""
+
+    url: str
+
+
+class PrometheusSpec(Record, frozen=True, kw_only=True):
+    """Exactly one of the two."""
+
+    embedded: EmbeddedPrometheus | None = None
+    external: PrometheusRef | None = None
+
+
+class MonitoringSpec(Record, frozen=True, kw_only=True):
+    """What watches the platform, as far as the operator is to know of it."""
+
+    prometheus: PrometheusSpec | None = None
+
+
 class GateSpec(Record, frozen=True, kw_only=True):
     """The LoadTest of the same namespace of which a copy decides on a new version."""
 
@@ -255,6 +281,7 @@ class PlatformSpec(Record, frozen=True, kw_only=True):
     media: MediaSpec = MediaSpec()
     ring: RingSpec = RingSpec()
     upgrade: UpgradeSpec = UpgradeSpec()
+    monitoring: MonitoringSpec = MonitoringSpec()
     services: dict[str, ServiceScaling] = {}
 
 
@@ -362,12 +389,6 @@ class CrowdSpec(Record, frozen=True, kw_only=True):
     celebrities: list[int] = msgspec.field(default_factory=lambda: [10_000])
     body: int = 2_000
     readers: int = 1_000
-
-
-class PrometheusRef(Record, frozen=True, kw_only=True):
-    """A Prometheus that scrapes what is tested."""
-
-    url: str
 
 
 class Toleration(Record, frozen=True, kw_only=True):
