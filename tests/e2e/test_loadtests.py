@@ -36,6 +36,15 @@ RUNS: dict[str, dict[str, Any]] = {
         "scenario": {"inline": SCENARIO.replace("LENGTH", "5").replace("SLO", KINDLY)},
         "slos": {"inline": "slos: [{kind: latency, percentile: 50, at_most_ms: 0.001}]"},
     },
+    "acts": {
+        "acts": True,
+        "crowd": {"celebrities": [50], "body": 20, "readers": 10},
+        "scenario": {
+            "inline": SCENARIO.replace("LENGTH", "20")
+            .replace("SLO", KINDLY)
+            .replace("rate: 2}", "rate: 2, events: [{at: 0, does: restart-pod, service: notification-worker}]}")
+        },
+    },
     "says-nothing": {
         "scenario": {
             "inline": SCENARIO.replace("LENGTH", "5").replace(
@@ -97,6 +106,12 @@ def kept(kubectl: Kubectl, location: str) -> set[str]:
     return {line for line in listing.split() if "." in line}
 
 
+def result(kubectl: Kubectl, location: str) -> str:
+    """A report's figures, from the platform's own object store."""
+    file = f"{location.removeprefix('s3://')}/result.json"
+    return kubectl.run("exec", f"{PLATFORM}-objectstore-0", "--", "sh", "-c", f"cat /data/*/{file} /data/{file} || :")
+
+
 def test_what_holds_its_objectives_passes_with_workers_and_a_report(runs: Kubectl, ended: Any) -> None:
     status = ended("passes", "Finished")
     assert status["verdict"] == "passed", status
@@ -109,6 +124,18 @@ def test_what_holds_its_objectives_passes_with_workers_and_a_report(runs: Kubect
     assert workers["status"]["succeeded"] == 2
     printed = runs.run("get", "loadtest", "passes")
     assert printed.splitlines()[0].split() == ["NAME", "PHASE", "VERDICT", "RPS", "P99", "AGE"]
+
+
+def test_what_acts_begins_with_its_graph_and_has_the_operator_act(runs: Kubectl, ended: Any) -> None:
+    status = ended("acts", "Finished")
+    assert status["verdict"] == "passed", status
+    assert [(one["does"], one["state"]) for one in status["acts"]] == [("restart-pod", "Done")]
+    gone: Any = runs.get("pods", "--selector=fanfold.dev/service=notification-worker")
+    assert status["acts"][0]["pod"] not in {one["metadata"]["name"] for one in gone["items"]}
+    content = json.loads(result(runs, status["report"]["location"]))
+    assert content["share"]["marks"][-1]["what"] == "a pod of notification-worker goes"
+    assert content["degrees"]["people"] == 51
+    assert "Replicas" in {chart["title"] for chart in content["server"]}, "of the demo's own Prometheus"
 
 
 def test_what_misses_an_objective_fails_and_says_which(ended: Any) -> None:
