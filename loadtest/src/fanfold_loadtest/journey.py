@@ -45,6 +45,9 @@ WHERE: Final = "`make dev` serves http://127.0.0.1:8080, `kubectl get platforms`
 VARIANTS_SECONDS: Final = 120.0
 SETTLE_SECONDS: Final = 30.0
 """For fan-out to arrive and for counts, cached for seconds, to be counted again."""
+FANOUT_SECONDS: Final = 180.0
+"""For the preparation's own posts to reach everybody: six of the celebrity's to a million warm feeds take half a minute
+at 200,000 deliveries a second."""
 POLL_SECONDS: Final = 0.25
 NOTIFICATION_SECONDS: Final = 15.0
 PAGE: Final = 10
@@ -98,6 +101,7 @@ class Journey:
         self.outcome = Outcome(api.url, run=secrets.token_hex(3))
         self.people: list[Person] = []
         self.posts: list[Expected] = []
+        self.undrained = ""
         self._passwords = [secrets.token_urlsafe(12) for _ in self.graph.names]
         self._chance = random.Random(seed)  # noqa: S311 - reproducible, not secret
         self._tell = tell
@@ -118,11 +122,15 @@ class Journey:
         await self._step("measure feed reads", lambda: self._measure(rate, seconds))
         return self.outcome
 
-    async def populate(self, patience: float | None = None) -> None:
+    async def populate(self, patience: float | None = None, watchers: int = 0) -> None:
         """Make people, follows, photos, posts, likes and comments.
+
+        With watchers it ends when the last people of the list see the celebrity's newest post, so that what is measured
+        next does not meet the fan-out of the preparation; `undrained` says so if they do not in time.
 
         Args:
             patience: Seconds for the gateway to answer at all; `GATEWAY_SECONDS` without.
+            watchers: How many followers of the celebrity look out for that post.
 
         Raises:
             JourneyError: A step failed.
@@ -135,8 +143,12 @@ class Journey:
             await self._step("log in as seeded people", partial(self._log_in, self._crowd))
         await self._step("upload photographs", self._upload)
         await self._step("wait for variants", self._await_variants)
+        # A warm feed is pushed into, a cold one would be rebuilt by the look itself.
+        await _gather(lambda person: person.feed(limit=1), self.people[1:][-watchers:] if watchers else [])
         await self._step("post", self._post)
         await self._step("like and comment", self._react)
+        if watchers:
+            await self._step("wait for fan-out", partial(self._await_fanout, watchers))
 
     def photo_of(self, person: int) -> str:
         """Id of a ready photo of somebody who has one."""
@@ -254,6 +266,23 @@ class Journey:
         await _gather(like, likes)
         await _gather(comment, comments)
         return f"{len(likes)} likes, {len(comments)} comments"
+
+    async def _await_fanout(self, watchers: int) -> str:
+        newest = next(post.id for post in reversed(self.posts) if post.author == self.people[0].id)
+
+        async def look(person: Person) -> None:
+            async def sees() -> str | None:
+                there = any(post.id == newest for post in (await person.feed(limit=POSTS)).items)
+                return None if there else f"{person.username} does not see the newest of the preparation's posts"
+
+            await _until(sees, FANOUT_SECONDS)
+
+        try:
+            await _gather(look, self.people[1:][-watchers:])
+        except JourneyError as error:
+            self.undrained = f"its own fan-out was under way when the load began: {error}"
+            return self.undrained
+        return f"{watchers} followers have the newest post, the last one among them"
 
     # ---- checks -----------------------------------------------------------------------------------------------------
 

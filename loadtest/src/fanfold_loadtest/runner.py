@@ -67,7 +67,7 @@ class Run:
         started: When the load began.
         shares: What each process measured.
         interrupted: Whether somebody ended it early.
-        mishaps: What was to be done to the platform meanwhile and could not be.
+        mishaps: What was to be done to the platform and could not be, or was still under way when the load began.
         degrees: Of the seeded graph, where there was one.
     """
 
@@ -156,7 +156,8 @@ async def perform(  # noqa: PLR0913 - what the command asks for
             await stack.enter_async_context(actor)
         async with Api(url) as api:
             journey = Journey(api, scenario.people, seed, tell, crowd)
-            await _unless(stop, journey.populate(FIND_SECONDS))
+            watchers = WATCHERS if celebrity_posts(scenario) else 0
+            await _unless(stop, journey.populate(FIND_SECONDS, watchers))
         await generators.ready(stop)
         if stop.is_set():
             raise RunError(ENDED_EARLY)
@@ -172,7 +173,7 @@ async def perform(  # noqa: PLR0913 - what the command asks for
         datetime.fromtimestamp(begin_at, UTC),
         shares,
         stop.is_set(),
-        mishaps=tuple(acts.mishaps),
+        mishaps=tuple(filter(None, [journey.undrained, *acts.mishaps])),
         degrees=crowd.degrees if crowd else None,
     )
 

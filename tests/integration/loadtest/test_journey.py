@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from fanfold_loadtest import journey
+from fanfold_loadtest.checks import Expected
 from fanfold_loadtest.client import Api
 from fanfold_loadtest.journey import Journey, JourneyError, Step
 
@@ -66,3 +67,31 @@ async def test_the_demo_notices_a_like_that_is_not_counted(
     monkeypatch.setattr(Journey, "_react", forget)
     with pytest.raises(JourneyError, match=r"^check feeds: feed of .*like_count"):
         await demo(platform, [])
+
+
+async def test_what_is_measured_begins_when_the_preparations_own_posts_have_arrived(
+    platform: str, house: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.start("image-worker", image_processes=1)
+    steps: list[Step] = []
+    async with Api(platform) as api:
+        made = Journey(api, PEOPLE, seed=1, tell=steps.append)
+        await made.populate(watchers=5)
+        newest = [post.id for post in made.posts if post.author == made.people[0].id][-1]
+        for person in made.people[-5:]:
+            assert newest in {post.id for post in (await person.feed()).items}
+    assert (steps[-1].name, made.undrained) == ("wait for fan-out", "")
+    monkeypatch.setattr(journey, "FANOUT_SECONDS", 0.5)
+    react = Journey._react
+
+    async def forget(self: Journey) -> str:
+        told = await react(self)
+        self.posts.append(Expected("not published", self.people[0].id, ""))
+        return told
+
+    monkeypatch.setattr(Journey, "_react", forget)
+    async with Api(platform) as api:
+        late = Journey(api, PEOPLE, seed=1, tell=steps.append)
+        await late.populate(watchers=5)
+    assert late.undrained.startswith("its own fan-out was under way when the load began: ")
+    assert "does not see the newest" in steps[-1].detail
