@@ -37,9 +37,11 @@ dev: bootstrap ## Run all services as processes with real PostgreSQL, Valkey and
 	@$(UV) fanfold dev
 
 ##@ Load tests
-.PHONY: loadtest
+.PHONY: loadtest loadtest-image
 loadtest: bootstrap ## Load the running platform and judge it (SCENARIO=celebrity, PROFILE=small|medium|large, URL=, ARGS=)
 	@$(UV) python -m tools.loadtest
+loadtest-image: bootstrap ## Build the load generator's image and load it into the cluster, for LoadTests
+	@$(LOCAL) loadtest-image
 
 ##@ Parts
 .PHONY: cluster cluster-down images

@@ -12,12 +12,11 @@ from tests.e2e.test_upgrades import containerd, tagged
 from tests.e2e.waiting import until
 from tools.local import images
 from tools.local.clusters import Kubectl, Native
-from tools.local.up import PLATFORM
-from tools.progress import ROOT, command, say
+from tools.local.up import PLATFORM, loadtest_image
+from tools.progress import ROOT, say
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
-IMAGE = "fanfold-loadtest"
 SECONDS = 420
 # Closed: on a busy machine an open one may start requests late, and is void then, as it should be.
 SCENARIO = """\
@@ -60,10 +59,7 @@ RUNS: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def runs(cluster: Native, deployed: Kubectl) -> Iterator[Kubectl]:
     """All of them at once: each waits most of its time. They are gone when the Platform is deleted."""
-    command("build-loadtest-image", [ROOT / "images" / "build.sh", IMAGE], seconds=1800)
-    lines = command("list-images", [ROOT / "images" / "build.sh", "--list"], seconds=60).splitlines()
-    archive = next(line.split()[2] for line in lines if line.startswith(f"{IMAGE} "))
-    cluster.load([ROOT / archive])
+    loadtest_image(cluster)
     for name, spec in RUNS.items():
         body = {
             "apiVersion": "fanfold.dev/v1alpha1",

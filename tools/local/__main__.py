@@ -1,14 +1,14 @@
-"""``python -m tools.local up|down|status|figures``."""
+"""``python -m tools.local up|down|status|figures|loadtest-image``."""
 
 from __future__ import annotations
 
 import sys
 
 from tools.local.clusters import choose
-from tools.local.up import down, figures, status, up
+from tools.local.up import down, figures, loadtest_image, status, up
 from tools.progress import StageError, fail
 
-COMMANDS = {"up": up, "down": down, "status": status, "figures": figures}
+COMMANDS = {"up": up, "down": down, "status": status, "figures": figures, "loadtest-image": loadtest_image}
 
 
 def main(arguments: list[str]) -> None:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tools.progress import ROOT, command
 
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
 NEEDED: Final = ("fanfold", "fanfold-operator", "postgresql", "valkey", "objectstore", "prometheus")
 SERVICES: Final = "fanfold"
+LOADTEST: Final = "fanfold-loadtest"
+"""The platform does without: see `up.loadtest_image`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +28,17 @@ class Image:
     digest: str
 
 
-def build() -> None:
-    """Build the needed images that changed."""
-    command("build-images", [ROOT / "images" / "build.sh", *NEEDED], seconds=1800)
+def build(names: Collection[str] = NEEDED) -> None:
+    """Build those of these images that changed."""
+    command("build-images", [ROOT / "images" / "build.sh", *names], seconds=1800)
 
 
-def built() -> list[Image]:
-    """The needed images as they are built now."""
+def built(names: Collection[str] = NEEDED) -> list[Image]:
+    """These images as they are built now."""
     lines = command("list-images", [ROOT / "images" / "build.sh", "--list"], seconds=60).splitlines()
     rows = [line.split() for line in lines if line.count(" ") == len(Image.__slots__) - 1]
     found = [Image(name, reference, Path(archive), digest) for name, reference, archive, digest in rows]
-    return [image for image in found if image.name in NEEDED]
+    return [image for image in found if image.name in names]
 
 
 def missing(images: list[Image], loaded: dict[str, str], nodes: dict[str, Any]) -> list[Image]:

@@ -184,6 +184,17 @@ def _uninstall(kubectl: Kubectl) -> None:
     kubectl.run("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s", seconds=150)
 
 
+def loadtest_image(cluster: Cluster) -> None:
+    """Make the load generator's image available to the nodes, for LoadTests: `make up` does without its size.
+
+    Raises:
+        StageError: A stage failed.
+    """
+    stages, names = Stages(2), (images.LOADTEST,)
+    stages.run("build the load generator's image", lambda: images.build(names))
+    stages.run("load it", lambda: cluster.load([image.archive for image in images.built(names)]))
+
+
 def status(cluster: Cluster) -> None:
     """Print the platform's resources."""
     kubectl = Kubectl(cluster.environment(), NAMESPACE)

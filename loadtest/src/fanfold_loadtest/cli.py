@@ -24,7 +24,7 @@ from fanfold_loadtest.facts import asked
 from fanfold_loadtest.html import comparison_report, write_all
 from fanfold_loadtest.journey import Journey, JourneyError, Outcome, Step
 from fanfold_loadtest.photos import PhotosMissingError
-from fanfold_loadtest.pod import pod, worker
+from fanfold_loadtest.pod import FACTORS, pod, worker
 from fanfold_loadtest.recording import Recorder
 from fanfold_loadtest.report import (
     live,
@@ -67,7 +67,7 @@ class Profile(Enum):
     @property
     def factor(self) -> int:
         """What rates and people are multiplied by: small is for two cores that also run the platform."""
-        return {Profile.SMALL: 1, Profile.MEDIUM: 4, Profile.LARGE: 16}[self]
+        return FACTORS[self.value]
 
 
 def _checked_url(url: str) -> str:

@@ -8,7 +8,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from fanfold_loadtest.arrivals import Measurement
 
@@ -102,23 +103,24 @@ def print_differences(console: Console, differences: Sequence[Difference]) -> No
 
 
 def live(progress: Sequence[Progress], at: float, whole: float) -> Table:
-    """Two lines while the load runs: how far, and how it goes; then how the generator fares."""
+    """Three lines of at most 80 columns while the load runs: how far, how the platform fares, how the generator."""
     done, failed = sum(one.done for one in progress), sum(one.failed for one in progress)
-    phase = progress[0].phase if progress else "starting"
+    phase = (progress[0].phase if progress else "") or "starting"
     # Percentiles of several processes cannot be added up: the worst of them is shown.
-    p50, p99 = (max((value for value in values), default=0.0) for values in _columns(progress))
-    table = Table.grid(padding=(0, 2))
-    table.add_row(
-        f"  {min(at, whole):.0f}/{whole:.0f} s", ProgressBar(whole, min(at, whole), width=20), phase,
-        f"{done} answers", f"[red]{failed} failed[/]" if failed else "0 failed",
-        f"p50 {p50:.1f} ms", f"p99 {p99:.1f} ms",
-    )  # fmt: skip
+    p50, p99 = (max(values, default=0.0) for values in _columns(progress))
+    times = f"p50 {p50:.1f} ms, p99 {p99:.1f} ms" if done else "nothing answered yet"
     late, dropped = sum(one.late for one in progress), sum(one.dropped for one in progress)
     busiest = max((one.cpu_cores for one in progress), default=0.0)
-    table.add_row(
-        "  generator", f"{100 * busiest:.0f} % of a core", "",
-        f"{sum(one.under_way for one in progress)} under way", f"{late} late", f"{dropped} dropped", "",
-    )  # fmt: skip
+    over = min(at, whole)
+    bar = Table.grid(padding=(0, 1))
+    bar.add_row(ProgressBar(whole, over, width=30), f"{over:.0f} of {whole:.0f} s")
+    table = Table.grid(Column(width=12, no_wrap=True), Column(no_wrap=True, overflow="ellipsis"), padding=(0, 1))
+    table.add_row(f"  {phase}", bar)
+    red = "red" if failed else "none"
+    table.add_row("  platform", Text.assemble(f"{done:,} answers, ", (f"{failed:,} failed", red), f"; {times}"))
+    under_way = sum(one.under_way for one in progress)
+    share = f"{100 * busiest:.0f} % of a core"
+    table.add_row("  generator", f"{share}; {under_way:,} under way, {late:,} late, {dropped:,} dropped")
     return table
 
 

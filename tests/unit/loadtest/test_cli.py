@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import io
 import stat
 import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from fanfold_loadtest import journey
 from fanfold_loadtest.arrivals import Measurement
 from fanfold_loadtest.cli import app
 from fanfold_loadtest.journey import Outcome, Step
-from fanfold_loadtest.report import measured, outcome_document, write_json
+from fanfold_loadtest.plan import Progress
+from fanfold_loadtest.report import live, measured, outcome_document, write_json
 
 
 def test_a_gateway_that_is_not_there_ends_the_demo_with_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,3 +76,17 @@ def test_figures_are_milliseconds_and_null_where_nothing_was_answered() -> None:
     figures = measured(Measurement([0.001, 0.010], ["x"], 1), 50)
     assert (figures["p50_ms"], figures["p99_ms"], figures["requests"], figures["failures"]) == (1.0, 10.0, 3, 1)
     assert measured(Measurement(), 50)["p50_ms"] is None
+
+
+LONG = Progress("a-phase-with-a-long-name", 12_345_678, 4_321, 5.2, 13_104.4, 9, 9_999, 12_345, 5_000, 1.0)
+
+
+@pytest.mark.parametrize("progress", [[], [LONG, LONG]], ids=["before", "while"])
+def test_the_live_view_has_three_lines_also_on_a_narrow_terminal(progress: list[Progress]) -> None:
+    file = io.StringIO()
+    Console(width=80, file=file, force_terminal=True, color_system="truecolor").print(live(progress, 37, 3_600))
+    written = file.getvalue()
+    assert len(written.splitlines()) == 3
+    assert "37 of 3600 s" in written
+    assert ("24,691,356 answers" in written) if progress else ("nothing answered yet" in written)
+    assert not progress or "10,000 under way, 19,998 late, 24,690 dropped" in written

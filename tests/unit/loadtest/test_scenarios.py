@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fanfold_loadtest.documents import DocumentError, parse
+from fanfold_loadtest.pod import FACTORS
 from fanfold_loadtest.scenario import Scenario, built_in, load, load_slos, scaled
 
 GOOD = """\
@@ -137,3 +138,13 @@ def test_another_size_keeps_the_shape() -> None:
 def test_line_numbers_survive_json_too() -> None:
     with pytest.raises(DocumentError, match=r"^x:1: phases: Expected `array`"):
         parse(json.dumps({"name": "x", "description": "long enough", "mix": {"feed": 1}, "phases": 3}), Scenario, "x")
+
+
+@pytest.mark.parametrize("profile", FACTORS)
+@pytest.mark.parametrize("name", built_in())
+def test_every_scenario_can_be_run_in_every_profile(name: str, profile: str) -> None:
+    factor = FACTORS[profile]
+    wanted, small = scaled(load(name), factor, 1, factor), load(name)
+    assert wanted.people == factor * small.people
+    assert [one.rate for one in wanted.phases] == [factor * one.rate for one in small.phases]
+    assert wanted.seconds == small.seconds

@@ -68,13 +68,25 @@ def why_waiting(pod: Manifest | None) -> str:
     """Why a pod does not run yet, as far as it is known."""
     if pod is None:
         return "its pod is not made yet"
-    waiting = _container(pod).get("state", {}).get("waiting", {})
+    waiting = _waiting(pod)
     if waiting.get("message"):
-        return f"its pod waits: {waiting['reason']}: {waiting['message']}"
+        return f"its pod waits: {waiting['reason']}: {waiting['message']}{_hint(_container(pod).get('image', ''))}"
     for condition in pod.get("status", {}).get("conditions", ()):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             return f"its pod is not placed: {condition.get('message', condition.get('reason', ''))}"
     return "its pod is starting"
+
+
+def _waiting(pod: Manifest) -> Manifest:
+    """Of the container that is next."""
+    of_seed: Manifest = _seed(pod).get("state", {}).get("waiting", {})
+    found: Manifest = _container(pod).get("state", {}).get("waiting", {})
+    return of_seed if of_seed.get("message") else found
+
+
+def _hint(image: str) -> str:
+    """How to get an image that no registry has."""
+    return f"; {image} is not pulled but built here: make loadtest-image" if image.startswith("localhost/") else ""
 
 
 def runs(pod: Manifest | None) -> bool:
