@@ -13,11 +13,14 @@ from dashboards.query import Prometheus, QueryError, Window
 from fanfold.contracts.components import COMPONENTS
 from tests.e2e.waiting import until
 from tools.local.clusters import Kubectl
-from tools.local.up import PLATFORM
+from tools.local.up import PLATFORM, series_per_pod
+from tools.progress import say
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 MINUTES = 30
+SERIES_PER_POD, GATEWAY_SERIES = 800, 2_500
+"""As docs/dashboards.md promises."""
 SOON = 90
 OPERATORS = [(board, panel) for board in BOARDS if board.served_by == "operator" for panel in board.panels]
 """Those that a platform without an operator cannot show: see tests/integration/monitoring."""
@@ -49,6 +52,19 @@ def test_all_that_serves_is_scraped(prometheus: Prometheus) -> None:
     found: Any = prometheus.get("query", query='up{component="feed"}')["result"]
     assert all(one["metric"]["pod"].startswith(f"{PLATFORM}-feed-") for one in found)
     assert all(one["metric"]["platform"] == PLATFORM for one in found)
+
+
+def test_a_pod_has_as_few_series_as_promised(deployed: Kubectl, prometheus: Prometheus) -> None:
+    most = {component.name: SERIES_PER_POD for component in COMPONENTS} | {"gateway": GATEWAY_SERIES}
+    found: dict[str, int] = {}
+
+    def all_there() -> bool:
+        found.update(series_per_pod(deployed))
+        return most.keys() <= found.keys()
+
+    until(all_there, "a scrape of every component", seconds=SOON)
+    say(f"series of one pod: {found}")
+    assert {name: count for name, count in found.items() if count > most.get(name, SERIES_PER_POD)} == {}
 
 
 def test_every_panel_is_answered_and_the_demos_feed_reads_are_there(prometheus: Prometheus) -> None:

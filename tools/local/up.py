@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from tools.local import images
 from tools.local.clusters import Cluster, Current, Kubectl
@@ -201,10 +203,25 @@ def status(cluster: Cluster) -> None:
     say(kubectl.run("get", "platforms,platformservices,hashrings,pods", "--output=wide").rstrip())
 
 
+def series_per_pod(kubectl: Kubectl) -> dict[str, int]:
+    """What the embedded Prometheus took at its last scrape, by component, of the pod that has most.
+
+    Raises:
+        StageError: There is none, or it does not answer.
+    """
+    service = f"/api/v1/namespaces/{NAMESPACE}/services/{PLATFORM}-prometheus:9090"
+    query = quote("max by (component) (scrape_samples_scraped)")
+    answer = json.loads(kubectl.run("get", "--raw", f"{service}/proxy/api/v1/query?query={query}"))
+    return {one["metric"]["component"]: int(one["value"][1]) for one in answer["data"]["result"]}
+
+
 def figures(cluster: Cluster) -> None:
-    """Print memory by pod, image sizes, and the feed read time that the demo measured."""
+    """Print memory and series by pod, image sizes, and the feed read time that the demo measured."""
     kubectl = Kubectl(cluster.environment(), NAMESPACE)
     say(kubectl.run("top", "pods", "--all-namespaces").rstrip())
+    say()
+    for component, series in sorted(series_per_pod(kubectl).items()):
+        say(f"{series:8,} series of one pod of {component}")
     say()
     for image in images.built():
         say(f"{image.archive.stat().st_size / 1e6:8.1f} MB  {image.reference}")
