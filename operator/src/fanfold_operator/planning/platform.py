@@ -232,7 +232,7 @@ class Stages:
     @cached_property
     def prometheus(self) -> Condition | None:
         """Whether the embedded Prometheus runs, if there is to be one. Nobody waits for it."""
-        wanted, kind = self.spec.monitoring.prometheus, "PrometheusReady"
+        kind, wanted = "PrometheusReady", self.spec.monitoring.prometheus
         if wanted is None or wanted.embedded is None:
             return None
         if not self.view.operator:
