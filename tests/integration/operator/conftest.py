@@ -338,7 +338,8 @@ class Running:
         self.answered: dict[str, int] = {}
         self.figures: list[Sample] = []
         self.ahead = -1
-        options = Options(images=Images("registry.test/fanfold", "0.1.0"), namespace=namespace, admin_port=0)
+        images = Images("registry.test/fanfold", "0.1.0")
+        options = Options(images=images, namespace=namespace, admin_port=0, admin_service="operator.test.svc")
         self.masters = Masters()
         self.operator = Operator(options, self._ask, self._measure, self.masters)
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="operator")

@@ -264,3 +264,19 @@ def test_each_component_gets_its_own_secrets_and_no_other(kube: Any, namespace: 
     secret = kube.get("Secret", namespace, "demo-credentials")["data"]
     assert set(readers) <= set(secret)
     assert "PRIVATE KEY" in base64.b64decode(secret["token_private_key"]).decode()
+
+
+def test_a_prometheus_comes_and_goes_with_the_spec_and_nobody_waits_for_it(
+    kube: Any, namespace: str, ready: Any, condition: Any, eventually: Any
+) -> None:
+    ready(monitoring={"prometheus": {"embedded": {}}})
+    eventually(lambda: condition("PrometheusReady").get("status") == "True", 60)
+    settings = kube.get("ConfigMap", namespace, "demo-prometheus")["data"]["prometheus.yaml"]
+    assert f"http://operator.test.svc:9000/targets/{namespace}/demo" in settings
+    kube.delete("Deployment", namespace, "demo-prometheus")
+    eventually(lambda: kube.get("Deployment", namespace, "demo-prometheus"), 30)
+    kube.patch("Platform", namespace, "demo", {"spec": {"monitoring": None}})
+    for kind in ("Deployment", "Service", "ConfigMap", "NetworkPolicy"):
+        eventually(lambda kind=kind: kube.get(kind, namespace, "demo-prometheus") is None, 30)
+    assert condition("PrometheusReady") == {}
+    assert condition("Ready")["status"] == "True"
