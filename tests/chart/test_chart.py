@@ -301,8 +301,8 @@ def test_what_it_renders_is_what_kubernetes_knows(render: Render, api_schemas: A
     for document in checked:
         jsonschema.validate(document, api_schemas(document["apiVersion"], document["kind"]))
     assert {one["kind"] for one in checked} == {
-        "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "Deployment", "NetworkPolicy",
-        "PodDisruptionBudget", "FlowSchema", "Job",
+        "Service", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "Deployment",
+        "NetworkPolicy", "PodDisruptionBudget", "FlowSchema", "Job",
     }  # fmt: skip
     wrong = json.loads(json.dumps(of_kind(documents, "Deployment")[0]))
     wrong["spec"]["template"]["spec"]["containers"][0]["imagePolicy"] = "Always"
