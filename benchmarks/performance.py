@@ -193,9 +193,10 @@ def _websockets(figures: dict[str, Any]) -> list[str]:
     introduction = (
         f"{number(count)} open sockets take **{figures['memory_mb']:.0f} MB** more than at rest "
         f"({number(figures['bytes_per_socket'])} bytes each) and, while idle, **{100 * idle:.1f} %** of a core: "
-        f"by its time alone a core would hold {number(figures['idle_per_core'])}. A handshake takes "
+        f"by its time alone a core would hold {number(round(figures['idle_per_core'], -4))}. A handshake takes "
         f"{number(figures['cpu_us_per_handshake'])} µs of CPU. A gateway that leaves has told all of them within "
-        f"{figures['told_to_leave_seconds']:.1f} s."
+        f"{figures['told_to_leave_seconds']:.1f} s. The cost of a message holds its share of all pings meanwhile: "
+        "where there are few messages, most of it."
     )
     head = ["messages a second", "age p50, ms", "age p99, ms", "gateway, µs each", "a core-second"]
     return [introduction, table(head, rows)]
