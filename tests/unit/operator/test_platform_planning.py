@@ -126,6 +126,41 @@ def test_external_stores_come_from_the_users_secret(fresh: Callable[..., Stages]
     assert (env["FANFOLD_S3_ENDPOINT"], env["FANFOLD_S3_BUCKET"]) == ("https://s3.test", "photos")
 
 
+def test_what_feeds_are_like_reaches_the_services_that_share_it(fresh: Callable[..., Stages]) -> None:
+    spec = {"feed": {"length": 7, "ownPosts": False}, "fanout": {"timelineCopies": 3, "celebrityMode": "batched"}}
+    stages = migrated(fresh(EXTERNAL | spec, secrets={"stores": KEYS}))
+    wanted = {
+        "FANFOLD_FEED_LENGTH": "7",
+        "FANFOLD_OWN_POSTS": "false",
+        "FANFOLD_TIMELINE_COPIES": "3",
+        "FANFOLD_CELEBRITY_MODE": "batched",
+    }
+    given = {
+        one["spec"]["component"]: {item["name"]: item["value"] for item in one["spec"]["env"]}
+        for one in platform.plan(stages).apply
+        if one["kind"] == "PlatformService"
+    }
+    for component in ("feed", "feed-worker", "post"):
+        assert {name: given[component][name] for name in wanted} == wanted
+
+
+def test_a_read_replica_is_for_services_with_lists_and_its_secret_must_be_there(fresh: Callable[..., Stages]) -> None:
+    database = {
+        "external": {"secretRef": {"name": "stores", "key": "db"}, "readSecretRef": {"name": "ro", "key": "uri"}}
+    }
+    missing = migrated(fresh(EXTERNAL | {"database": database}, secrets={"stores": KEYS, "ro": frozenset()}))
+    assert missing.database.reason == "SecretKeyMissing"
+    stages = migrated(fresh(EXTERNAL | {"database": database}, secrets={"stores": KEYS, "ro": frozenset({"uri"})}))
+    given = {
+        one["spec"]["component"]: {file["file"]: (file["secret"], file["key"]) for file in one["spec"]["secrets"]}
+        for one in platform.plan(stages).apply
+        if one["kind"] == "PlatformService"
+    }
+    readers = {name for name, files in given.items() if "database_read_url" in files}
+    assert readers == {"follow", "post", "activity", "notification"}
+    assert given["post"]["database_read_url"] == ("ro", "uri")
+
+
 @pytest.mark.parametrize(
     ("secrets", "reason", "words"),
     [

@@ -15,17 +15,19 @@ if TYPE_CHECKING:
     from fanfold.contracts.resources import PlatformSpec
 
 _DATA: Final = ("identity_key", "database_url", "valkey_url")
+_READ: Final = "database_read_url"
+"""Not there without a replica of the user's."""
 _OBJECTS: Final = ("s3_access_key", "s3_secret_key")
 
 SECRETS: Final[Mapping[str, tuple[str, ...]]] = {
     "gateway": ("identity_key", "token_jwks", "valkey_url"),
     "profile": (*_DATA, "token_private_key", "token_jwks"),
-    "follow": (*_DATA, "cursor_key"),
-    "post": (*_DATA, "cursor_key"),
-    "activity": (*_DATA, "cursor_key"),
+    "follow": (*_DATA, _READ, "cursor_key"),
+    "post": (*_DATA, _READ, "cursor_key"),
+    "activity": (*_DATA, _READ, "cursor_key"),
     "feed": ("identity_key", "cursor_key", "valkey_url"),
     "image": (*_DATA, *_OBJECTS),
-    "notification": (*_DATA, "cursor_key"),
+    "notification": (*_DATA, _READ, "cursor_key"),
     "feed-worker": ("identity_key", "valkey_url"),
     "image-worker": (*_DATA, *_OBJECTS),
     "notification-worker": _DATA,
@@ -75,6 +77,8 @@ def secret_sources(spec: PlatformSpec) -> dict[str, tuple[str, str]]:
     sources = {}
     if external := spec.database.external:
         sources["database_url"] = (external.secret_ref.name, external.secret_ref.key)
+        if replica := external.read_secret_ref:
+            sources[_READ] = (replica.name, replica.key)
     if cache := spec.cache.external:
         sources["valkey_url"] = (cache.secret_ref.name, cache.secret_ref.key)
     if store := spec.object_store.external:
@@ -89,6 +93,8 @@ def secret_files(component: str, platform: str, spec: PlatformSpec) -> list[Secr
     generated = meta.credentials_name(platform)
     files = []
     for name in SECRETS[component]:
+        if name == _READ and name not in sources:
+            continue
         secret, key = sources.get(name, (generated, name))
         files.append(SecretFile(file=name, secret=secret, key=key))
     return sorted(files, key=lambda one: one.file)

@@ -150,7 +150,7 @@ class Stages:
     @cached_property
     def database(self) -> Condition:
         """Whether the database can be used."""
-        return self._store("DatabaseReady", meta.POSTGRESQL, ("database_url",))
+        return self._store("DatabaseReady", meta.POSTGRESQL, ("database_url", "database_read_url"))
 
     @cached_property
     def cache(self) -> Condition:
@@ -281,7 +281,7 @@ class Stages:
 
     def _external(self, kind: str, files: tuple[str, ...]) -> Condition:
         sources = components.secret_sources(self.spec)
-        for secret, key in (sources[name] for name in files):
+        for secret, key in (sources[name] for name in files if name in sources):
             keys = self.view.secrets.get(secret)
             if keys is None:
                 message = f"Secret {secret} does not exist in namespace {self.view.namespace}: create it with key {key}"

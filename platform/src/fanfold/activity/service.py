@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Sequence
     from typing import Any
 
+    from sqlmodel.ext.asyncio.session import AsyncSession
+
     from fanfold.activity.counts import Counts
     from fanfold.activity.liked import Liked as LikedPosts
     from fanfold.activity.parents import Posts
@@ -52,6 +54,7 @@ class ActivityService:
         owner_id = await self._posts.seen_by(user_id, post_id)
         async with self._turn(user_id, post_id):
             added = await self._add_like(user_id, POST, post_id, owner_id, post_id)
+            self._database.wrote(user_id)
             await self._liked.add(user_id, post_id)
             if added:
                 await self._counts.changed(post_id, likes=1)
@@ -61,6 +64,7 @@ class ActivityService:
         async with self._turn(user_id, post_id):
             async with self._database.transaction() as session:
                 removed = await repository.remove_like(session, user_id, POST, post_id)
+            self._database.wrote(user_id)
             await self._liked.remove(user_id, post_id)
             if removed:
                 await self._counts.changed(post_id, likes=-1)
@@ -77,11 +81,13 @@ class ActivityService:
             raise _no_comment()
         await self._posts.seen_by(user_id, comment.post_id)
         await self._add_like(user_id, COMMENT, comment_id, comment.user_id, comment.post_id)
+        self._database.wrote(user_id)
 
     async def unlike_comment(self, user_id: UUID, comment_id: UUID) -> None:
         """Take a like back; without one, nothing changes."""
         async with self._database.transaction() as session:
             await repository.remove_like(session, user_id, COMMENT, comment_id)
+        self._database.wrote(user_id)
 
     async def comment(self, comment_id: UUID, user_id: UUID, post_id: UUID, text: str) -> Comment:
         """Comment on a post; if it was done already (a repeated request), the comment stays as it is.
@@ -103,6 +109,7 @@ class ActivityService:
                     excerpt=text[:EXCERPT],
                 )
                 await self._outbox.add(session, event)
+        self._database.wrote(user_id)
         if added:
             await self._counts.changed(post_id, comments=1)
         return comment
@@ -122,6 +129,7 @@ class ActivityService:
             raise Forbidden("Only its author, or the author of the post, may delete a comment.")
         async with self._database.transaction() as session:
             removed = await repository.remove_comments(session, [comment_id])
+        self._database.wrote(user_id)
         if removed:
             await self._counts.changed(comment.post_id, comments=-1)
 
@@ -132,8 +140,10 @@ class ActivityService:
             NotFound: No such post.
         """
         await self._posts.seen_by(viewer, post_id)
-        async with self._database.reading() as session:
-            return await repository.likers(session, post_id, before or repository.NEWEST, limit + 1)
+        below = before or repository.NEWEST
+        return await self._database.browse(
+            lambda session: repository.likers(session, post_id, below, limit + 1), by=viewer
+        )
 
     async def comments(self, viewer: UUID, post_id: UUID, limit: int, before: UUID | None) -> Sequence[Comment]:
         """A post's newest comments below ``before``, one more than ``limit`` if there is.
@@ -142,14 +152,19 @@ class ActivityService:
             NotFound: No such post.
         """
         await self._posts.seen_by(viewer, post_id)
-        async with self._database.reading() as session:
-            return await repository.comments(session, post_id, before or repository.NEWEST, limit + 1)
+        below = before or repository.NEWEST
+        return await self._database.browse(
+            lambda session: repository.comments(session, post_id, below, limit + 1), by=viewer
+        )
 
     async def comment_likes(self, user_id: UUID, comment_ids: Sequence[UUID]) -> tuple[dict[UUID, int], set[UUID]]:
         """Likes of each comment, and those that the user likes."""
-        async with self._database.reading() as session:
+
+        async def read(session: AsyncSession) -> tuple[dict[UUID, int], set[UUID]]:
             likes = await repository.comment_likes(session, comment_ids)
             return likes, await repository.liked_among(session, user_id, COMMENT, comment_ids)
+
+        return await self._database.browse(read, by=user_id)
 
     async def apart(self, viewer: UUID, others: Iterable[UUID]) -> set[UUID]:
         """Those of others whose likes and comments ``viewer`` does not see, because one blocks the other."""

@@ -96,11 +96,15 @@ class FollowingQuery(msgspec.Struct, frozen=True):
 
 
 class TimelinesQuery(msgspec.Struct, frozen=True):
-    """The newest `limit` posts of all `author_ids` together, older than post id `before` (empty: from the newest)."""
+    """The newest `limit` posts of all `author_ids` together, older than post id `before` (empty: from the newest).
+
+    `copy`: which copy of one author's timeline the caller has missed (-1: none but the timeline itself).
+    """
 
     author_ids: bytes
     limit: int
     before: bytes = b""
+    copy: int = -1
 
 
 class PostRefs(msgspec.Struct, frozen=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from binascii import crc_hqx
+from itertools import count
 from typing import Final
 from uuid import UUID
 
@@ -65,6 +67,31 @@ def timeline(author_id: UUID) -> bytes:
     A timeline with a floor is full: one that holds fewer posts than are asked for holds all there are.
     """
     return b"timeline:" + author_id.bytes
+
+
+BANDS: Final = 48
+"""Equal parts of a cluster's slots, so that 2, 3, 4 or 6 copies of a key can stand equally far apart."""
+_SLOTS: Final = 16_384
+
+
+def slot(key: bytes) -> int:
+    """The slot of a key, or of its tag."""
+    return crc_hqx(key, 0) % _SLOTS
+
+
+def _tag(band: int) -> bytes:
+    """The first number, as text, whose slot is in the middle half of a band."""
+    numbers = (b"%d" % number for number in count())
+    return next(one for one in numbers if abs(slot(one) * BANDS / _SLOTS - band - 0.5) < 0.25)
+
+
+_TAGS: Final = tuple(_tag(band) for band in range(BANDS))
+
+
+def timeline_copy(author_id: UUID, number: int, of: int) -> bytes:
+    """As `timeline`, one of ``of`` copies: their slots are equally far apart, and with them the servers they are on."""
+    band = (author_id.int + number * BANDS // of) % BANDS
+    return b"timeline:{%b}:%b" % (_TAGS[band], author_id.bytes)
 
 
 POST: Final = b"post:"

@@ -120,9 +120,13 @@ class EmbeddedDatabase(Record, frozen=True, kw_only=True):
 
 
 class ExternalDatabase(Record, frozen=True, kw_only=True):
-    """A PostgreSQL of the user's: the key holds its URL, ``postgresql://user:password@host:5432/database``."""
+    """A PostgreSQL of the user's: the key holds its URL, ``postgresql://user:password@host:5432/database``.
+
+    `read_secret_ref`: the same for its read replica, or for an address that spreads over several.
+    """
 
     secret_ref: SecretKeyRef
+    read_secret_ref: SecretKeyRef | None = None
 
 
 class DatabaseSpec(Record, frozen=True, kw_only=True):
@@ -189,9 +193,10 @@ class ObjectStoreSpec(Record, frozen=True, kw_only=True):
 
 
 class FeedSpec(Record, frozen=True, kw_only=True):
-    """`length`: posts a cached feed holds."""
+    """`length`: posts a cached feed holds. `own_posts`: whether it shows its user's own, too."""
 
     length: int = 20
+    own_posts: bool = True
 
 
 class FanoutSpec(Record, frozen=True, kw_only=True):
@@ -199,6 +204,7 @@ class FanoutSpec(Record, frozen=True, kw_only=True):
 
     celebrity_threshold: int = 10_000
     celebrity_mode: Literal["pull", "batched"] = "pull"
+    timeline_copies: int = 1
 
 
 class MediaSpec(Record, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from fanfold.feed.celebrities import CelebrityTimelines
 from fanfold.feed.repository import FeedRepository
@@ -26,7 +27,8 @@ async def build(runtime: Runtime[FeedSettings]) -> ASGIApp:
     """The app, and its hot route in front."""
     settings, valkey, peers = runtime.settings, runtime.valkey, runtime.peers
     repository = FeedRepository(valkey, length=settings.feed_length, ttl_seconds=settings.feed_ttl_seconds)
-    celebrities = CelebrityTimelines(repository, peers, length=settings.feed_length)
+    copy = (crc32(settings.instance.encode()) % settings.timeline_copies, settings.timeline_copies)
+    celebrities = CelebrityTimelines(repository, peers, length=settings.feed_length, copy=copy)
     service = FeedService(repository, peers, celebrities, settings)
     hydrator = Hydrator(valkey, peers, MediaUrls.of(settings))
     cursors = CursorCodec(settings.secrets.read("cursor_key"), "feed")

@@ -1,6 +1,7 @@
 """Timelines of celebrities, kept in this process for a second by the replica that owns the reader.
 
-However many followers read at once, each replica reads a celebrity's timeline once a second.
+However many followers read at once, each replica reads a celebrity's timeline once a second. With many replicas that
+is still many reads of one key: then there are copies of it, and each replica reads one, always the same.
 """
 
 from __future__ import annotations
@@ -36,15 +37,23 @@ class CelebrityTimelines:
         repository: Reads the timelines the post service keeps in Valkey.
         peers: Asks the post service.
         length: Posts a timeline is read to.
+        copy: Which copy of the timelines is read, of how many.
         now: Seconds on a clock that never goes back.
     """
 
     def __init__(
-        self, repository: FeedRepository, peers: Peers, *, length: int, now: Callable[[], float] = time.monotonic
+        self,
+        repository: FeedRepository,
+        peers: Peers,
+        *,
+        length: int,
+        copy: tuple[int, int] = (0, 1),
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._repository = repository
         self._peers = peers
         self._length = length
+        self._copy = copy
         self._now = now
         self._known: OrderedDict[bytes, tuple[float, Source]] = OrderedDict()
         self._flights: SingleFlight[Source] = SingleFlight()
@@ -70,10 +79,10 @@ class CelebrityTimelines:
 
     async def _read(self, author_id: bytes) -> Source:
         read_at = self._now()
-        members = await self._repository.timeline(author_id)
+        members = await self._repository.timeline(author_id, *self._copy)
         if members is None:
             async with self._calls:
-                query = internal.TimelinesQuery(author_id, self._length)
+                query = internal.TimelinesQuery(author_id, self._length, copy=self._copy[0])
                 answer = await self._peers.call(internal.TIMELINES, query)
             members = split_ids(answer.members, FEED_MEMBER_BYTES)
         source = Source(members, complete=len(members) < self._length)

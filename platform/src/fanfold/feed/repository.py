@@ -142,9 +142,16 @@ class FeedRepository:
         channels = [keys.notifications(UUID(bytes=user_id)) for user_id in split_ids(user_ids)]
         await self._valkey.all([("PUBLISH", channel, payload) for channel in channels])
 
-    async def timeline(self, author_id: bytes) -> list[bytes] | None:
-        """The author's newest posts as the post service cached them, newest first; None when it has not."""
-        key = keys.timeline(UUID(bytes=author_id))
+    async def timeline(self, author_id: bytes, copy: int = 0, of: int = 1) -> list[bytes] | None:
+        """The author's newest posts as the post service cached them, newest first; None when it has not.
+
+        Args:
+            author_id: Whose.
+            copy: Which copy.
+            of: How many there are; of one, it is the timeline itself.
+        """
+        author = UUID(bytes=author_id)
+        key = keys.timeline(author) if of == 1 else keys.timeline_copy(author, copy, of)
         found = await self._valkey.execute("ZRANGE", key, 0, self._length, "REV")
         if len(found) <= self._length and keys.COMPLETE not in found:
             return None

@@ -265,8 +265,11 @@ class Lists:
         self, newest: Newest, codec: CursorCodec, user_id: UUID, cursor: str | None, limit: int
     ) -> Page[Author]:
         before = codec.decode(cursor)
-        async with self._database.reading() as session:
-            rows = await newest(session, user_id, before, limit + 1)
+        if before is None:  # where people look for whom they have just followed
+            async with self._database.reading() as session:
+                rows = await newest(session, user_id, before, limit + 1)
+        else:
+            rows = await self._database.browse(lambda session: newest(session, user_id, before, limit + 1))
         shown = rows[:limit]
         authors = await self._users.authors(other for _, other in shown)
         # Somebody deleted a moment ago is left out, so a page may be shorter than asked for.

@@ -1,30 +1,40 @@
-"""PostgreSQL through SQLModel's async session: one engine a process, one transaction a unit of work."""
+"""PostgreSQL through SQLModel's async session: one engine a process, one transaction a unit of work.
+
+Reads that may lag (`Database.browse`) go to a replica where there is one; all others, to the primary.
+"""
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import URL, Row, make_url, text
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from fanfold.kit import metrics, replica
+from fanfold.kit.replica import Replica
 from fanfold.kit.settings import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from uuid import UUID
 
     from fanfold.kit.settings import Settings
+
+Found = TypeVar("Found")
 
 __all__ = ["Database", "IntegrityError", "Row", "SQLAlchemyError", "engine_url"]
 # What repositories return and raise, for services that must name it without knowing SQL.
 
 STATEMENT_TIMEOUT_MS = 5_000
 """No hot query comes near; one that does must not hold a connection for ever."""
+REPLICA_SECONDS = 1
+"""A replica that cannot be reached within this is not waited for: the primary answers."""
 
 
-def engine_url(url: str) -> URL:
+def engine_url(url: str, secret: str = "database_url") -> URL:  # noqa: S107 - the name of a secret
     """A PostgreSQL URL for SQLAlchemy with asyncpg, however it is written: Secrets of operators say ``postgresql://``.
 
     Raises:
@@ -33,37 +43,32 @@ def engine_url(url: str) -> URL:
     try:
         parsed = make_url(url)
     except ArgumentError as error:
-        raise SettingsError("the secret 'database_url' is no URL: postgresql://user:password@host:5432/name") from error
+        raise SettingsError(f"the secret {secret!r} is no URL: postgresql://user:password@host:5432/name") from error
     if parsed.get_backend_name() not in {"postgresql", "postgres"}:
-        raise SettingsError(f"the secret 'database_url' names {parsed.drivername}: it must begin with postgresql://")
+        raise SettingsError(f"the secret {secret!r} names {parsed.drivername}: it must begin with postgresql://")
     return parsed.set(drivername="postgresql+asyncpg")
 
 
 class Database:
     """The process's connections. Services open transactions, repositories run the SQL, nobody else commits."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, read_replica: Replica | None = None) -> None:
         self.engine = engine
+        self.replica = read_replica
 
     @classmethod
     def connect(cls, settings: Settings) -> Database:
-        """An engine on the secret ``database_url`` (``postgresql://…``); connects on first use."""
-        engine = create_async_engine(
-            engine_url(settings.secrets.read("database_url")),
-            pool_size=settings.database_pool,
-            max_overflow=settings.database_pool,
-            pool_timeout=5,
-            pool_pre_ping=True,
-            connect_args={
-                "timeout": 5,
-                "server_settings": {
-                    "application_name": f"fanfold-{settings.service}",
-                    "statement_timeout": str(STATEMENT_TIMEOUT_MS),
-                    "idle_in_transaction_session_timeout": "30000",
-                },
-            },
+        """Engines on the secrets ``database_url`` (``postgresql://…``) and, if it is there, ``database_read_url``.
+
+        They connect on first use.
+        """
+        engine = _engine(settings, "database_url", connect_seconds=5, statement_ms=STATEMENT_TIMEOUT_MS)
+        if not settings.secrets.has("database_read_url"):
+            return cls(engine)
+        reading = _engine(
+            settings, "database_read_url", connect_seconds=REPLICA_SECONDS, statement_ms=STATEMENT_TIMEOUT_MS // 2
         )
-        return cls(engine)
+        return cls(engine, Replica(reading, engine, settings.database_replica_lag_seconds))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
@@ -77,6 +82,37 @@ class Database:
         async with AsyncSession(self.engine, expire_on_commit=False) as session:
             yield session
 
+    async def browse(self, query: Callable[[AsyncSession], Awaitable[Found]], by: UUID | None = None) -> Found:
+        """Read what may be some seconds old: from the replica if there is one that can be read, else from the primary.
+
+        Args:
+            query: Reads in a session; called again with another one when the replica fails.
+            by: Who reads. Who has just written (`wrote`) reads the primary, and so what they wrote.
+        """
+        if self.replica is not None:
+            if self.replica.lacks(by):
+                served = "written"
+            elif not self.replica.usable:
+                served = "lagging"
+            else:
+                try:
+                    async with AsyncSession(self.replica.engine, expire_on_commit=False) as session:
+                        found = await query(session)
+                except replica.FAILURES as error:
+                    self.replica.failed(error)
+                    served = "failed"
+                else:
+                    metrics.REPLICA_READS.labels("replica").inc()
+                    return found
+            metrics.REPLICA_READS.labels(served).inc()
+        async with self.reading() as session:
+            return await query(session)
+
+    def wrote(self, user_id: UUID) -> None:
+        """A user's change was committed. One process serves a user, so that it knows of all they wrote."""
+        if self.replica is not None:
+            self.replica.wrote(user_id)
+
     async def ping(self) -> None:
         """One round trip.
 
@@ -89,3 +125,24 @@ class Database:
     async def close(self) -> None:
         """Close all connections."""
         await self.engine.dispose()
+        if self.replica is not None:
+            await self.replica.engine.dispose()
+
+
+def _engine(settings: Settings, secret: str, *, connect_seconds: float, statement_ms: int) -> AsyncEngine:
+    options: dict[str, Any] = {
+        "timeout": connect_seconds,
+        "server_settings": {
+            "application_name": f"fanfold-{settings.service}",
+            "statement_timeout": str(statement_ms),
+            "idle_in_transaction_session_timeout": "30000",
+        },
+    }
+    return create_async_engine(
+        engine_url(settings.secrets.read(secret), secret),
+        pool_size=settings.database_pool,
+        max_overflow=settings.database_pool,
+        pool_timeout=connect_seconds,
+        pool_pre_ping=True,
+        connect_args=options,
+    )

@@ -46,6 +46,12 @@ CACHE_PAGES = Counter(
     "fanfold_cache_pages_total", "Pages of posts put together.", ["outcome"]
 )  # whole: all was cached; filled: owners were asked for the rest
 CACHE_MISSES = Counter("fanfold_cache_misses_total", "Things the cache had not.", ["what"])  # posts, users, activity
+REPLICA_READS = Counter(
+    "fanfold_database_replica_reads_total", "Reads that may lag, where there is a replica, by who served them.", ["by"]
+)  # replica; or the primary, because the replica was lagging or failed, or lacked what the reader had written
+REPLICA_LAG = Gauge(
+    "fanfold_database_replica_lag_seconds", "How far the read replica is behind at most; +Inf when it does not tell."
+)
 BUILD_INFO = Gauge("fanfold_build_info", "Always 1; the label says which version runs.", ["version"])
 
 

@@ -59,7 +59,8 @@ redis.call('EXPIRE', KEYS[1], ARGV[4])
 return 1
 """)
 
-# ARGV: COMPLETE, score, member, limit, seconds to live. A set over its limit loses its lowest entry to the floor.
+# ARGV: COMPLETE, score, member, limit, seconds to live (0: as before).
+# A set over its limit loses its lowest entry to the floor.
 _ADD = Script("""
 local floor = redis.call('ZSCORE', KEYS[1], ARGV[1])
 if not floor then redis.call('DEL', KEYS[1]) return end
@@ -70,7 +71,7 @@ if redis.call('ZCARD', KEYS[1]) > tonumber(ARGV[4]) + 1 then
   redis.call('ZREM', KEYS[1], lowest[1])
   redis.call('ZADD', KEYS[1], lowest[2], ARGV[1])
 end
-redis.call('EXPIRE', KEYS[1], ARGV[5])
+if tonumber(ARGV[5]) > 0 then redis.call('EXPIRE', KEYS[1], ARGV[5]) end
 """)
 
 # ARGV: COMPLETE, member. A set with a floor would no longer be full: it goes, and is filled again when it is read.
@@ -86,13 +87,15 @@ class RecentSet:
     Args:
         valkey: Where they are.
         limit: Entries each holds at most; those of the highest scores.
-        seconds: Time to live since the last change or refill.
+        seconds: Time to live since the last refill.
+        renewed: Whether a change begins it anew.
     """
 
-    def __init__(self, valkey: Valkey, *, limit: int, seconds: int) -> None:
+    def __init__(self, valkey: Valkey, *, limit: int, seconds: int, renewed: bool = True) -> None:
         self._valkey = valkey
         self._limit = limit
         self._seconds = seconds
+        self._renewed_seconds = seconds if renewed else 0
         self._flights: SingleFlight[Mirrored] = SingleFlight()
 
     async def read(self, key: bytes) -> Mirrored | None:
@@ -108,7 +111,7 @@ class RecentSet:
 
     async def add(self, key: bytes, entry: Entry) -> None:
         """Tell of a row that is committed. Safe to repeat."""
-        await self._valkey.script(_ADD, [key], [COMPLETE, *entry, self._limit, self._seconds])
+        await self._valkey.script(_ADD, [key], [COMPLETE, *entry, self._limit, self._renewed_seconds])
 
     async def remove(self, key: bytes, member: bytes) -> None:
         """Tell of a row whose deletion is committed. Safe to repeat."""

@@ -77,9 +77,11 @@ class Runtime(Generic[Configured]):
 
     @cached_property
     def database(self) -> Database:
-        """PostgreSQL; also a readiness check."""
+        """PostgreSQL; also a readiness check. A read replica is none: without it the primary is read."""
         database = Database.connect(self.settings)
         self.check("database", database.ping)
+        if database.replica is not None:
+            self.background("replica", database.replica.watch)
         self._stack.push_async_callback(database.close)
         return database
 

@@ -40,6 +40,10 @@ class Secrets:
             raise SettingsError(f"the secret {name!r} in {self._folder} is empty")
         return value
 
+    def has(self, name: str) -> bool:
+        """Whether there is such a secret, for those that may be left out."""
+        return self.path(name).is_file()
+
     def path(self, name: str) -> Path:
         """Where the secret lives, for readers that watch the file."""
         return self._folder / name
@@ -73,6 +77,8 @@ class Settings(BaseSettings):
     grace_seconds: float = Field(default=15.0, ge=0, le=600)
     """For requests and messages under way to end."""
     database_pool: int = Field(default=5, ge=1, le=100)
+    database_replica_lag_seconds: float = Field(default=2.0, ge=0.1, le=60)
+    """How far behind a read replica (the secret ``database_read_url``) may be; further, and the primary is read."""
     media_base_url: str = "/v1/media"
     """Prefix of photo URLs: a CDN's base URL, or the gateway's own media path."""
     signed_photos: Literal["none", "private", "all"] = "private"
@@ -87,6 +93,9 @@ class Settings(BaseSettings):
     """Whether edits without ``If-Match`` are refused with 428. Off: they overwrite whatever is there."""
     feed_length: int = Field(default=20, ge=1, le=100)
     celebrity_threshold: int = Field(default=10_000, ge=1)
+    timeline_copies: int = Field(default=1, ge=1, le=16)
+    """Copies of a celebrity's timeline, read by as many parts of the feed's replicas: one for each server of a cache
+    whose readers would overload the server that has it. 1: the timeline itself."""
 
     @cached_property
     def secrets(self) -> Secrets:

@@ -72,11 +72,15 @@ class Inbox:
             BadRequest: Not a cursor of this list.
         """
         before = self._cursors.decode(asked.cursor)
+        if before is not None:  # below what is new; the list's top and what comes after an id miss nothing committed
+            rows = await self._database.browse(
+                lambda session: repository.page(session, asked.user_id, before, asked.limit + 1)
+            )
         async with self._database.reading() as session:
-            if asked.after is None:
-                rows = await repository.page(session, asked.user_id, before, asked.limit + 1)
-            else:
+            if asked.after is not None:
                 rows = await repository.after(session, asked.user_id, asked.after, asked.limit)
+            elif before is None:
+                rows = await repository.page(session, asked.user_id, before, asked.limit + 1)
             up_to = (await repository.state(session, asked.user_id)).up_to
             unread = await repository.unread(session, asked.user_id, up_to)
         shown = rows[: asked.limit]

@@ -182,7 +182,7 @@ def internal_router(service: PostService, timelines: Timelines) -> APIRouter:
         raw = asked.author_ids
         authors = [UUID(bytes=raw[start : start + _ID]) for start in range(0, len(raw), _ID)]
         before = UUID(bytes=asked.before) if asked.before else None
-        return internal.PostRefs(b"".join(await timelines.newest(authors, asked.limit, before)))
+        return internal.PostRefs(b"".join(await timelines.newest(authors, asked.limit, before, asked.copy)))
 
     internal_route(router, internal.POSTS, batch)
     internal_route(router, internal.TIMELINES, newest)
