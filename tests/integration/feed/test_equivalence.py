@@ -138,15 +138,15 @@ class InterruptedValkey(Valkey):
 class House:
     """The feed service and its worker in one world."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, options: FanoutSettings = SETTINGS) -> None:
         self.world = World()
         self.valkey = InterruptedValkey(url, self.world)
         self.peers = ModelPeers(self.world)
         self.repository = FeedRepository(self.valkey, length=LENGTH, ttl_seconds=600)
         peers: Any = self.peers
         celebrities = CelebrityTimelines(self.repository, peers, length=LENGTH, now=self.world.now)
-        self.service = FeedService(self.repository, peers, celebrities, SETTINGS)
-        self.fanout = Fanout(self.repository, peers, self._publish, SETTINGS)
+        self.service = FeedService(self.repository, peers, celebrities, options)
+        self.fanout = Fanout(self.repository, peers, self._publish, options)
 
     async def _publish(self, lane: Lane, job: Job) -> None:
         world = self.world

@@ -93,6 +93,41 @@ async def test_a_committed_event_reaches_its_partition_and_leaves_the_outbox(
     await until(emptied)
 
 
+@pytest.mark.parametrize("told", [True, False])
+async def test_an_event_goes_when_it_is_told_and_soon_when_the_telling_was_lost(
+    stores: BackingStores, database: Database, redis: Redis, monkeypatch: pytest.MonkeyPatch, told: bool
+) -> None:
+    """NOTIFY wakes the relay, however seldom it looks; it looks every so often, whoever tells it."""
+    monkeypatch.setattr(outbox, "POLL_SECONDS", 3_600 if told else 0.3)
+    relay = Relay(schema="outbox_test", database_url=stores.database_url, redis=redis)
+    looks = asyncio.Semaphore(0)
+    relay_once = relay.relay_once
+
+    async def noted(*arguments: Any) -> int:
+        looks.release()
+        return await relay_once(*arguments)
+
+    monkeypatch.setattr(relay, "relay_once", noted)
+    task = asyncio.create_task(relay.run())
+    async with asyncio.timeout(20):
+        await looks.acquire()  # there was nothing; from here on it waits
+    event = a_post()
+    async with database.transaction() as session:
+        if told:
+            await Outbox(TABLE).add(session, event)
+        else:
+            row = {"topic": "posts", "partition": event.partition, "event": events.encode(event)}
+            await (await session.connection()).execute(TABLE.insert(), [row])
+
+    async def arrived() -> bool:
+        return bool(await redis.xlen(keys.stream("posts", event.partition)))
+
+    await until(arrived)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
 async def test_an_event_of_a_rolled_back_transaction_is_never_published(
     database: Database, relay: Relay, redis: Redis
 ) -> None:
