@@ -136,7 +136,9 @@ class Run:
 
     def _visit(self, arrival: Arrival) -> None:
         plan = self._plan
-        chance = random.Random(f"{plan.seed}/{plan.index}/{arrival.number}")  # noqa: S311 - reproducible, not secret
+        # Of a number, not of a text: that would be hashed first.
+        draw = (plan.seed * plan.of + plan.index) << 32 | arrival.number
+        chance = random.Random(draw)  # noqa: S311 - reproducible, not secret
         once = plan.scenario.readers == "once"
         reader = plan.readers[arrival.number % len(plan.readers)] if once else chance.choice(plan.readers)
         self._actions[arrival.action](Visit(self._traffic, arrival), plan, reader, chance)
