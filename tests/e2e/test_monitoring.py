@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,9 +12,10 @@ import pytest
 from dashboards.boards import BOARDS
 from dashboards.query import Prometheus, QueryError, Window
 from fanfold.contracts.components import COMPONENTS
+from fanfold.dev.process import free_ports
 from tests.e2e.waiting import until
 from tools.local.clusters import Kubectl
-from tools.local.up import PLATFORM, series_per_pod
+from tools.local.up import NAMESPACE, PLATFORM, series_per_pod
 from tools.progress import say
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -28,12 +30,26 @@ OPERATORS = [(board, panel) for board in BOARDS if board.served_by == "operator"
 
 @pytest.fixture(scope="module")
 def prometheus(deployed: Kubectl) -> Iterator[Prometheus]:
-    """At the address of its Service, which the node reaches."""
+    """By the port-forward that the document and `make up` name."""
     ready = ("wait", "--for=condition=PrometheusReady", f"platform/{PLATFORM}", "--timeout=120s")
     deployed.run(*ready, seconds=130)
-    service: Any = deployed.get("service", f"{PLATFORM}-prometheus")
-    with Prometheus(f"http://{service['spec']['clusterIP']}:9090") as client:
-        yield client
+    (port,) = free_ports(1)
+    words = ["kubectl", "--namespace", NAMESPACE, "port-forward", f"service/{PLATFORM}-prometheus", f"{port}:9090"]
+    with subprocess.Popen(words, env=deployed.environment, stdout=subprocess.DEVNULL) as forward:
+        try:
+            with Prometheus(f"http://127.0.0.1:{port}") as client:
+                until(lambda: answers(client), "the port is forwarded", seconds=SOON)
+                yield client
+        finally:
+            forward.terminate()
+
+
+def answers(client: Prometheus) -> bool:
+    try:
+        client.get("status/buildinfo")
+    except QueryError:
+        return False
+    return True
 
 
 def window() -> Window:

@@ -164,6 +164,7 @@ def summary(kubectl: Kubectl, url: str) -> None:
     say()
     say(f"  gateway   {url}   (docs: {url}/docs)")
     say(f"  kubectl   export KUBECONFIG={kubectl.environment.get('KUBECONFIG', '')} && kubectl -n {NAMESPACE} get fp")
+    say(f"  metrics   kubectl -n {NAMESPACE} port-forward service/{PLATFORM}-prometheus 9090")
 
 
 def down(cluster: Cluster) -> None:

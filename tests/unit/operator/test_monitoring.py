@@ -53,11 +53,13 @@ def test_it_has_no_right_no_token_no_privilege_and_reaches_no_store(stages: Make
 
 
 def test_the_operator_names_its_targets_and_it_begins_anew_with_other_settings(stages: Make) -> None:
-    made, moved = parts(stages()), parts(stages(operator="elsewhere.svc"))
+    made, moved = parts(stages()), parts(stages(operator="elsewhere.system.svc"))
     settings = yaml.safe_load(made["ConfigMap"]["data"]["prometheus.yaml"])
     platforms, operator = settings["scrape_configs"]
     assert platforms["http_sd_configs"][0]["url"] == f"http://{SERVICE}:9000/targets/prod/demo"
     assert operator["dns_sd_configs"][0]["names"] == [SERVICE]
+    labels = {one["target_label"]: one.get("replacement") for one in operator["relabel_configs"]}
+    assert (labels["namespace"], labels["component"]) == ("system", "operator"), "dashboards choose it by these"
     notes = [one["Deployment"]["spec"]["template"]["metadata"]["annotations"] for one in (made, moved)]
     assert notes[0] != notes[1]
 
