@@ -47,7 +47,7 @@ def run(  # noqa: PLR0917 - typer calls it by keyword
         str,
         typer.Option(
             envvar=_ENV + "ADMIN_SERVICE",
-            help="DNS name of the headless Service of the admin port: an embedded Prometheus asks it for its targets.",
+            help="NAME.NAMESPACE.svc of the admin port's headless Service: an embedded Prometheus asks it for targets.",
         ),
     ] = "",
     workers: Annotated[

@@ -36,7 +36,7 @@ def url(platform: str) -> str:
 
 
 def manifests(owner: Manifest, image: str, pull_policy: str, spec: EmbeddedPrometheus, operator: str) -> list[Manifest]:
-    """All its objects. `operator`: DNS name, with the namespace, of the headless Service of the operator's admin ports."""
+    """All its objects. `operator`: ``NAME.NAMESPACE.svc`` of the headless Service of its admin ports."""
     platform, namespace = owner["metadata"]["name"], owner["metadata"]["namespace"]
     name = meta.child_name(platform, meta.PROMETHEUS)
     selector = {"app.kubernetes.io/name": "fanfold-prometheus", "app.kubernetes.io/instance": platform}
@@ -87,7 +87,7 @@ def _settings(namespace: str, platform: str, operator: str) -> str:
             "dns_sd_configs": [{"names": [operator], "type": "A", "port": ADMIN_PORT}],
             "relabel_configs": [
                 {"target_label": "component", "replacement": "operator"},
-                {"target_label": "namespace", "replacement": operator.split(".")[1]},
+                {"target_label": "namespace", "replacement": operator.partition(".")[2].partition(".")[0]},
                 {"source_labels": ["__address__"], "target_label": "pod"},
             ],
         },
