@@ -15,19 +15,17 @@ if TYPE_CHECKING:
     from fanfold.contracts.resources import PlatformSpec
 
 _DATA: Final = ("identity_key", "database_url", "valkey_url")
-_READ: Final = "database_read_url"
-"""Not there without a replica of the user's."""
 _OBJECTS: Final = ("s3_access_key", "s3_secret_key")
 
 SECRETS: Final[Mapping[str, tuple[str, ...]]] = {
     "gateway": ("identity_key", "token_jwks", "valkey_url"),
     "profile": (*_DATA, "token_private_key", "token_jwks"),
-    "follow": (*_DATA, _READ, "cursor_key"),
-    "post": (*_DATA, _READ, "cursor_key"),
-    "activity": (*_DATA, _READ, "cursor_key"),
+    "follow": (*_DATA, "cursor_key"),
+    "post": (*_DATA, "cursor_key"),
+    "activity": (*_DATA, "cursor_key"),
     "feed": ("identity_key", "cursor_key", "valkey_url"),
     "image": (*_DATA, *_OBJECTS),
-    "notification": (*_DATA, _READ, "cursor_key"),
+    "notification": (*_DATA, "cursor_key"),
     "feed-worker": ("identity_key", "valkey_url"),
     "image-worker": (*_DATA, *_OBJECTS),
     "notification-worker": _DATA,
@@ -36,6 +34,9 @@ SECRETS: Final[Mapping[str, tuple[str, ...]]] = {
     meta.SEED: ("database_url",),
 }
 """Files each component finds in its folder of secrets. Only the profile service can sign access tokens."""
+_READ: Final = "database_read_url"
+_READERS: Final = frozenset({"follow", "post", "activity", "notification"})
+"""Those with reads for a replica find this file, too, if the user has one."""
 
 _SMALL: Final = Resources(requests={"cpu": "50m", "memory": "96Mi"}, limits={"memory": "512Mi"})
 # The worker decodes in two processes, each bounded to 640 MiB (`image_process_mib`).
@@ -92,9 +93,8 @@ def secret_files(component: str, platform: str, spec: PlatformSpec) -> list[Secr
     sources = secret_sources(spec)
     generated = meta.credentials_name(platform)
     files = []
-    for name in SECRETS[component]:
-        if name == _READ and name not in sources:
-            continue
+    read = (_READ,) if component in _READERS and _READ in sources else ()
+    for name in (*SECRETS[component], *read):
         secret, key = sources.get(name, (generated, name))
         files.append(SecretFile(file=name, secret=secret, key=key))
     return sorted(files, key=lambda one: one.file)
