@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -36,7 +37,7 @@ CHECKS: Final = (
 
 
 async def token(platform: str) -> str:
-    body = {"username": "curious.one", "password": "a long enough passphrase"}
+    body = {"username": f"curious.{secrets.token_hex(4)}", "password": "a long enough passphrase"}  # one for each phase
     async with httpx.AsyncClient(base_url=platform, timeout=30) as client:
         assert (await client.post("/v1/accounts", json=body)).status_code == 201
         return str((await client.post("/v1/sessions", json=body)).json()["access_token"])
