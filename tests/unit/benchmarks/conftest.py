@@ -1,4 +1,4 @@
-"""The benchmarks are scripts: their folder is looked in last, for one of them is named as a library is (websockets)."""
+"""The benchmarks are scripts: their folder is looked in last, for a script may be named as a library is."""
 
 from __future__ import annotations
 

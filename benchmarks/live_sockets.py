@@ -5,7 +5,7 @@ have the size of a notification and are published at times drawn beforehand (Poi
 age of a delivery is from that moment to the client's read. Correctness first: every handshake must be answered with
 101, every message must arrive at its user once and every socket be closed with 1012 and a moment to come back.
 
-    uv run python benchmarks/websockets.py --sockets 10000
+    uv run python benchmarks/live_sockets.py --sockets 10000
 """
 
 from __future__ import annotations
