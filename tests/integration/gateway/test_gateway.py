@@ -130,6 +130,9 @@ async def test_the_documentation_loads_nothing_from_elsewhere(rig: Rig) -> None:
     again = await rig.client.get("/docs", headers={"if-none-match": page.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
     assert (page.headers["content-encoding"], page.headers["vary"]) == ("gzip", "accept-encoding")
+    head = await rig.client.head("/docs")
+    for name in ("content-length", "content-encoding", "etag", "vary"):
+        assert head.headers[name] == page.headers[name]
     plain = await rig.client.get("/docs", headers={"accept-encoding": "identity"})
     assert "content-encoding" not in plain.headers
     assert (plain.text, plain.headers["etag"] != page.headers["etag"]) == (page.text, True)
