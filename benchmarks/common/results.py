@@ -46,7 +46,7 @@ def save(name: str, figures: dict[str, Any], *, notes: Sequence[str] = ()) -> Pa
     arguments = " ".join(sys.argv[1:])
     document = {
         "benchmark": name,
-        "command": f"uv run python benchmarks/{name}.py {arguments}".strip(),
+        "command": f"uv run python benchmarks/{Path(sys.argv[0]).name} {arguments}".strip(),
         "date": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": commit,
         "machine": machine(),
