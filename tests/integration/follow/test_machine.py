@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 
-USERS = 6
-THRESHOLD = 3
+USERS = 4
+THRESHOLD = 2
 EVERYTHING = """
 SELECT 'follow' AS kind, follower_id, followee_id FROM follow.follow WHERE follower_id = ANY(:users)
 UNION ALL SELECT 'follower', follower_id, followee_id FROM follow.follower WHERE follower_id = ANY(:users)
@@ -78,6 +78,7 @@ class Machine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.users = [new_id() for _ in range(USERS)]
         self.around = Neighbours()
+        self.around.private.update(self.users[:2])
         around: Any = self.around
         self.database = Database(create_async_engine(self.database_url))
         self.valkey = connect(self.valkey_url)
