@@ -293,9 +293,9 @@ def _celebrity(figures: dict[str, Any]) -> list[str]:
     ]
     seeding = [[number(one["people"]), number(one["follows"]), f"{one['seconds']:.1f}"] for one in figures["seeding"]]
     introduction = (
-        "The run prepares itself with six posts of the celebrity, and three more follow. Batched to a million warm "
-        "feeds these are nine million deliveries, paced at 200,000 a second: while the load lasts, the large lane has "
-        "a queue, and the follower at its end waits for all of it."
+        "The run waits until the posts that it prepared itself with have arrived, then three more follow. "
+        "Batched to a million warm feeds these are three million deliveries, paced at 200,000 a second: where a post "
+        "comes before the one before it has arrived, its last follower waits for both."
     )
     return [introduction, table(head, rows), "To seed a graph:", table(["people", "follows", "seconds"], seeding)]
 
