@@ -32,7 +32,7 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory_gib": round(memory),
         "kernel": platform.release().split("-")[0],
-        "python": platform.python_version(),
+        "python": platform.python_version() + (" of the distribution" if sys.base_prefix == "/usr" else ""),
         "load_before": round(_LOAD_BEFORE, 1),
     }
 
