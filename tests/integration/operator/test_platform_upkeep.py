@@ -278,5 +278,5 @@ def test_a_prometheus_comes_and_goes_with_the_spec_and_nobody_waits_for_it(
     kube.patch("Platform", namespace, "demo", {"spec": {"monitoring": None}})
     for kind in ("Deployment", "Service", "ConfigMap", "NetworkPolicy"):
         eventually(lambda kind=kind: kube.get(kind, namespace, "demo-prometheus") is None, 30)
-    assert condition("PrometheusReady") == {}
+    eventually(lambda: condition("PrometheusReady") == {})
     assert condition("Ready")["status"] == "True"
