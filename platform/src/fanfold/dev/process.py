@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+PORTS: Final = range(15_000, 30_000)
+"""Below those that Linux gives outgoing connections (from 32,768) and Kubernetes its services (from 30,000): what is
+free here stays free until somebody listens on it."""
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 15.0
 _POLL_SECONDS: Final = 0.05
@@ -26,12 +30,15 @@ class ProcessError(Exception):
 
 
 def free_ports(count: int) -> list[int]:
-    """Distinct ports of the loopback interface that are free now."""
+    """Distinct ports of the loopback interface that are free now, and that no client's connection will take."""
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for item in sockets:
-            item.bind(("127.0.0.1", 0))
-        return [item.getsockname()[1] for item in sockets]
+        found: list[int] = []
+        while len(found) < count:
+            port = secrets.choice(PORTS)
+            with suppress(OSError):  # somebody listens there, one of ours included
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+                found.append(port)
+        return found
 
 
 class ChildProcess:
