@@ -18,7 +18,6 @@ import math
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -35,6 +34,7 @@ from common.control_plane import BINARY, Controllers, Kube, api_server
 from fanfold.contracts.components import COMPONENTS
 from fanfold.contracts.resources import PLATFORM_LABEL
 from fanfold.contracts.snapshot import SNAPSHOT_KEY, decode
+from fanfold.dev.process import free_ports
 from fanfold_operator import logs, operator
 from fanfold_operator.kinds import CONFIG_MAP, ENDPOINT_SLICE, Key
 from fanfold_operator.planning.actions import Images
@@ -244,9 +244,7 @@ class Process:
     """The process, and what can be read of it."""
 
     def __init__(self, kubeconfig: Path, options: argparse.Namespace, resync: float) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
+        (self._port,) = free_ports(1)
         profile = str(options.profile.resolve()) if options.profile else ""
         settings = {"port": self._port, "workers": options.workers, "resync": resync, "profile": profile}
         environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}

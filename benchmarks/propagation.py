@@ -16,7 +16,6 @@ import json
 import os
 import random
 import signal
-import socket
 import statistics
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from common.control_plane import Kube, api_server
 
 from fanfold.contracts.resources import PLATFORM_LABEL, SERVICE_LABEL
 from fanfold.contracts.snapshot import SNAPSHOT_KEY, decode
+from fanfold.dev.process import free_ports
 from fanfold.gateway.kube import Access, ConfigMapApi
 from fanfold_operator import logs, operator
 from fanfold_operator.planning.actions import Images
@@ -162,7 +162,7 @@ async def processes(folder: Path, count: int) -> AsyncIterator[list[str]]:
     ports, running = [], []
     try:
         for number in range(count):
-            traffic, admin = free_port(), free_port()
+            traffic, admin = free_ports(2)
             ports.append(f"127.0.0.1:{admin}")
             settings = {
                 "SECRETS_DIR": secrets, "SNAPSHOT_SOURCE": f"configmap:{NAMESPACE}/demo-snapshot", "LOG_LEVEL": "ERROR",
@@ -180,12 +180,6 @@ async def processes(folder: Path, count: int) -> AsyncIterator[list[str]]:
                 process.send_signal(signal.SIGTERM)
         for process in running:
             await asyncio.wait_for(process.wait(), 30)
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 async def measure(options: argparse.Namespace) -> dict[str, dict[str, Any]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+
+from fanfold.dev.process import free_ports
 
 if TYPE_CHECKING:
     from tests.integration.conftest import House
@@ -15,14 +16,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 
 
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 async def test_the_hook_waits_until_the_pod_is_released_and_the_pod_serves_meanwhile(house: House) -> None:
-    port = _free_port()
+    (port,) = free_ports(1)
     follow = await house.start("follow", admin_port=port, release_seconds=20)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as admin:
         hook = asyncio.create_task(admin.get("/drain"))
@@ -38,7 +33,7 @@ async def test_the_hook_waits_until_the_pod_is_released_and_the_pod_serves_meanw
 
 
 async def test_the_hooks_wait_is_bounded(house: House) -> None:
-    port = _free_port()
+    (port,) = free_ports(1)
     await house.start("follow", admin_port=port, release_seconds=0.2)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as admin:
         assert (await admin.get("/drain")).json() == {"released": False}

@@ -234,7 +234,7 @@ def _settle_garbage_collection() -> None:
 
     Modules, routes and schemas are some hundred thousand objects that live as long as the process: each full collection
     would pass over all of them, while requests wait. What a request makes is freed by reference counts as it ends; a
-    collection every 700 new objects, Python's default, finds nothing in it (docs/performance.md has what this saves).
+    collection every 700 new objects, Python's default, finds nothing in it.
     """
     gc.collect()
     gc.freeze()
