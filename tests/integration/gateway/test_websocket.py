@@ -228,7 +228,7 @@ async def test_a_logout_ends_the_sockets_of_its_session(rig: Rig) -> None:
 
 async def test_a_socket_ends_with_its_token(rig: Rig) -> None:
     await rig.start()
-    socket = await rig.open(headers=rig.bearer(lifetime=-29))
+    socket = await rig.open(headers=rig.bearer(lifetime=-25))
     code, reason = await socket.closed()
     assert code == 1008
     assert "expired" in reason
