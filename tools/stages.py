@@ -7,10 +7,13 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from tools.progress import ROOT, StageError, Stages, command, fail, say
 
 Stage = tuple[str, Callable[[], str | None]]
+SIDE_BY_SIDE: Final = ("-n", "2", "--dist", "loadfile")
+"""Two processes share the files of a stage. Each has stores, or an API server, of its own."""
 
 
 def _lint() -> None:
@@ -27,6 +30,8 @@ def _contracts() -> None:
 
 
 def _pytest(name: str, *arguments: str, seconds: float) -> Callable[[], str]:
+    """A stage of tests; ``SIDE_BY_SIDE`` among the arguments where they wait more than they compute."""
+
     def work() -> str:
         report = ROOT / ".build" / "reports" / f"{name}.xml"
         report.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +75,7 @@ ALL: tuple[Stage, ...] = (
     *UNIT,
     (
         "services on real stores",
-        _pytest("integration", "tests/integration", "-m", "not cluster and not long", seconds=2400),
+        _pytest("integration", "tests/integration", "-m", "not cluster and not long", *SIDE_BY_SIDE, seconds=2400),
     ),
     ("build the cluster", _build_cluster),
     ("cluster's own tests", _go),
