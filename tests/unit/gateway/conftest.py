@@ -36,7 +36,7 @@ from fanfold.kit.fanin import FanIn
 from fanfold.kit.identity import IdentitySigner
 
 IDENTITY_KEY = "11" * 32
-WAIT = 10.0
+WAIT = 30.0
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
@@ -258,6 +258,7 @@ class Rig:
             "traffic_port": 0,
             "snapshot_source": "file:/nowhere",
             "grace_seconds": 1,
+            "connect_seconds": 10,
             **settings,
         }
         self.settings = GatewaySettings(**values)

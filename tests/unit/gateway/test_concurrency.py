@@ -41,23 +41,34 @@ def test_a_handful_of_slow_answers_changes_nothing() -> None:
 
 
 class Queue:
-    """A service of fixed capacity: requests wait for one worker, as in a process that is busy."""
+    """A service of fixed capacity: requests wait for one worker, as in a process that is busy.
+
+    Attributes:
+        met: When each came (monotonic seconds), and how many it found there.
+    """
 
     def __init__(self, per_second: float) -> None:
         self._seconds = 1 / per_second
         self._free_at = 0.0
+        self._there = 0
+        self.met: list[tuple[float, int]] = []
 
     async def __call__(self, _: Service, __: Received, writer: asyncio.StreamWriter) -> None:
-        self._free_at = max(self._free_at, time.monotonic()) + self._seconds
-        await asyncio.sleep(self._free_at - time.monotonic())
+        now = time.monotonic()
+        self.met.append((now, self._there))
+        self._there += 1
+        self._free_at = max(self._free_at, now) + self._seconds
+        await asyncio.sleep(self._free_at - now)
+        self._there -= 1
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
 
 
 async def test_past_capacity_the_surplus_is_refused_and_the_rest_is_answered_soon(rig: Rig) -> None:
-    capacity, seconds = 100, 6.0
-    rig.service.script = Queue(capacity)
+    """Soon is told by the queue that a request finds: how long it takes is the machine's affair too."""
+    seconds, settling = 7.0, 3.0
+    queue = rig.service.script = Queue(per_second=100)
     await rig.start({"feed": [rig.service]})
-    answers: list[tuple[int, float, float]] = []
+    answers: list[tuple[int, float]] = []
     began = time.monotonic()
 
     async def client() -> None:
@@ -67,19 +78,18 @@ async def test_past_capacity_the_surplus_is_refused_and_the_rest_is_answered_soo
             asked = time.monotonic()
             wire.send(request)
             got = await wire.answer()
-            answers.append((got.status, time.monotonic() - asked, asked - began))
+            answers.append((got.status, asked - began))
             if got.status == 503:
                 assert got.headers["retry-after"] == "1"
                 await asyncio.sleep(0.2)
 
-    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(90), asyncio.TaskGroup() as group:
         for _ in range(150):
             group.create_task(client())
-    settled = [(status, took) for status, took, asked in answers if asked > 2]
-    good = sorted(took for status, took in settled if status == 200)
-    assert {status for status, _ in settled} == {200, 503}
-    assert len(good) >= 0.8 * capacity * (seconds - 2)
-    assert good[int(len(good) * 0.95)] < 0.75  # 150 in one queue would wait for 1.5 s
+    assert {status for status, asked in answers if asked > settling} == {200, 503}
+    found = sorted(there for at, there in queue.met if at - began > settling)
+    assert found[int(len(found) * 0.2)] > 0, "it has always something to do"
+    assert found[int(len(found) * 0.95)] < 75, "of 150 who ask"
     assert rig.stats.shed["feed"] > 0
 
 

@@ -103,14 +103,14 @@ async def statuses(rig: Rig, count: int, **how: Any) -> list[int]:
 
 
 async def test_a_user_over_the_limit_is_told_and_others_are_not_held_up(rig: Rig) -> None:
-    await rig.start(user_rate=0.1, user_burst=3)
+    await rig.start(user_rate=0.01, user_burst=3)
     user = uuid4()
     request = b"GET /v1/feed HTTP/1.1\r\nhost: a\r\n" + rig.bearer(user) + b"\r\n"
     wire = await rig.send(request * 4)
     answers = [await wire.answer() for _ in range(4)]
     assert [answer.status for answer in answers] == [200, 200, 200, 429]
-    assert answers[0].headers["ratelimit"] == '"user";r=2;t=10'
-    assert answers[3].headers["retry-after"] == "10"
+    assert answers[0].headers["ratelimit"] == '"user";r=2;t=100'
+    assert 90 <= int(answers[3].headers["retry-after"]) <= 100
     assert answers[3].problem["type"].endswith("too-many-requests")
     assert "connection" not in answers[3].headers
     assert len(rig.service.received) == 3
@@ -119,20 +119,20 @@ async def test_a_user_over_the_limit_is_told_and_others_are_not_held_up(rig: Rig
 
 
 async def test_an_address_over_the_limit_is_refused_before_its_token_is_looked_at(rig: Rig) -> None:
-    await rig.start(address_rate=0.1, address_burst=2)
+    await rig.start(address_rate=0.01, address_burst=2)
     wire = await rig.send(b"GET /v1/feed HTTP/1.1\r\nhost: a\r\nauthorization: Bearer nonsense\r\n\r\n" * 3)
     assert [(await wire.answer()).status for _ in range(3)] == [401, 401, 429]
 
 
 async def test_login_has_a_limit_of_its_own(rig: Rig) -> None:
-    await rig.start(login_rate=0.1, login_burst=1)
+    await rig.start(login_rate=0.01, login_burst=1)
     for path in (b"POST /v1/sessions", b"POST /v1/accounts", b"POST /v1/sessions/refresh"):
         assert await statuses(rig, 1, line=path, body=b"{}") == [200 if path.endswith(b"/sessions") else 429]
     assert await statuses(rig, 3, line=b"GET /v1/media/x") == [200] * 3
 
 
 async def test_behind_a_trusted_proxy_the_client_counts_and_not_what_it_claims(rig: Rig) -> None:
-    await rig.start(address_rate=0.1, address_burst=1, trusted_proxies=["127.0.0.0/8", "10.0.0.0/8"])
+    await rig.start(address_rate=0.01, address_burst=1, trusted_proxies=["127.0.0.0/8", "10.0.0.0/8"])
 
     async def ask(chain: bytes) -> int:
         return (await statuses(rig, 1, line=b"GET /v1/media/x", headers=b"x-forwarded-for: " + chain + b"\r\n"))[0]
@@ -144,7 +144,7 @@ async def test_behind_a_trusted_proxy_the_client_counts_and_not_what_it_claims(r
 
 
 async def test_an_untrusted_client_cannot_choose_its_address(rig: Rig) -> None:
-    await rig.start(address_rate=0.1, address_burst=1)
+    await rig.start(address_rate=0.01, address_burst=1)
     for number, expected in ((1, 200), (2, 429)):
         chain = b"x-forwarded-for: 192.0.2.%d\r\n" % number
         assert await statuses(rig, 1, line=b"GET /v1/media/x", headers=chain) == [expected]

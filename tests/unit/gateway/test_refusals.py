@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.unit.gateway.conftest import WAIT
+
 if TYPE_CHECKING:
     from tests.unit.gateway.conftest import Received, Rig, Service
 
@@ -42,7 +44,7 @@ async def test_a_chunked_body_over_the_limit_never_arrives_whole(rig: Rig) -> No
     wire.send(b"0\r\n\r\n")
     got = await wire.answer()
     assert (got.status, got.headers["connection"]) == (413, "close")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT):
         await broken.wait()
 
 
@@ -61,7 +63,7 @@ async def test_a_chunked_body_that_turns_out_malformed_is_broken_off_at_the_serv
     await asyncio.sleep(0.05)
     wire.send(b"nonsense\r\n")
     assert (await wire.answer()).status == 400
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT):
         await broken.wait()
     assert await wire.ended()
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import xxhash
@@ -9,7 +10,7 @@ import xxhash
 from fanfold.contracts.snapshot import Slot, Snapshot, decode, encode
 from fanfold.gateway.metrics import GatewayStats
 from fanfold.gateway.snapshots import SnapshotKeeper, Verdict, judge
-from fanfold.gateway.sources import FileSource
+from fanfold.gateway.sources import FILE_POLL_SECONDS, FileSource
 
 
 def snapshot(epoch: int = 1, platform: str = "default/test", **counts: int) -> Snapshot:
@@ -31,6 +32,13 @@ class Rig:
 
     async def offer(self, new: Snapshot) -> Verdict:
         return await self.keeper.offer(encode(new), "test")
+
+
+def stopped(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The keeper's clock, which stands until it is set."""
+    now = [1_000.0]
+    monkeypatch.setattr("fanfold.gateway.snapshots.time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
 
 
 @pytest.mark.parametrize(
@@ -74,22 +82,25 @@ async def test_a_corrupt_snapshot_is_reported_and_changes_nothing() -> None:
     assert rig.applied == [1]
 
 
-async def test_an_absurd_snapshot_is_believed_once_it_has_lasted() -> None:
-    rig = Rig(None, confirm=0.1)
+async def test_an_absurd_snapshot_is_believed_once_it_has_lasted(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = stopped(monkeypatch)
+    rig = Rig(None, confirm=10)
     await rig.offer(snapshot(1))
     assert await rig.offer(snapshot(2, feed=0)) is Verdict.ABSURD
     assert rig.keeper.held == "feed has 0 slots left of 2"
+    now[0] += 9.9
     assert await rig.offer(snapshot(2, feed=0)) is Verdict.ABSURD
-    await asyncio.sleep(0.15)
+    now[0] += 0.1
     assert await rig.offer(snapshot(2, feed=0)) is Verdict.APPLY
     assert (rig.applied, rig.keeper.held) == ([1, 2], "")
 
 
-async def test_a_sound_snapshot_in_between_starts_the_wait_again() -> None:
-    rig = Rig(None, confirm=0.1)
+async def test_a_sound_snapshot_in_between_starts_the_wait_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = stopped(monkeypatch)
+    rig = Rig(None, confirm=10)
     await rig.offer(snapshot(1))
     await rig.offer(snapshot(2, feed=0))
-    await asyncio.sleep(0.15)
+    now[0] += 15
     await rig.offer(snapshot(3))
     assert await rig.offer(snapshot(4, feed=0)) is Verdict.ABSURD
 
@@ -139,30 +150,43 @@ async def test_a_crash_while_saving_leaves_the_old_copy(tmp_path: Path, monkeypa
     assert decode((tmp_path / "snapshot.json").read_bytes()).epoch == 1
 
 
-async def test_a_changed_file_is_delivered_soon_and_an_unchanged_one_at_each_poll(tmp_path: Path) -> None:
+async def test_a_changed_file_is_delivered_at_the_next_look_and_an_unchanged_one_at_each_poll(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "snapshot.json"
     delivered: list[bytes | str] = []
+    looks = 0
 
     async def deliver(data: bytes | str, source: str) -> None:
         assert source == "file"
         delivered.append(data)
 
-    task = asyncio.create_task(FileSource(path, poll_seconds=0.5).run(deliver))
+    async def look(_: float) -> None:
+        nonlocal looks
+        looks += 1
+        await pause(0)
+
+    async def after(count: int) -> list[bytes | str]:
+        """What was delivered by so many further looks."""
+        delivered.clear()
+        until = looks + count
+        while looks < until:
+            await pause(0)
+        return list(delivered)
+
+    pause = asyncio.sleep
+    monkeypatch.setattr("fanfold.gateway.sources.asyncio.sleep", look)
+    task = asyncio.create_task(FileSource(path, poll_seconds=5 * FILE_POLL_SECONDS).run(deliver))
     try:
-        await asyncio.sleep(0.3)
-        assert delivered == []
-        path.write_bytes(b"one")
-        await asyncio.sleep(0.35)
-        assert delivered == [b"one"]
+        assert await after(3) == []
         partial = path.with_suffix(".partial")
-        partial.write_bytes(b"two")
-        partial.replace(path)
-        await asyncio.sleep(0.35)
-        assert delivered == [b"one", b"two"]
+        for content in (b"one", b"two"):
+            partial.write_bytes(content)
+            partial.replace(path)
+            assert await after(2) == [content]
         path.unlink()
-        await asyncio.sleep(0.3)
+        assert await after(2) == []
         path.write_bytes(b"two")
-        await asyncio.sleep(1.0)
-        assert delivered[2:4] == [b"two", b"two"]
+        assert await after(20) == [b"two"] * 4, "at once, and at each fifth look"
     finally:
         task.cancel()

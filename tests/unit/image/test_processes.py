@@ -22,8 +22,8 @@ MIB = 1 << 20
 
 @pytest.fixture
 async def processes() -> AsyncIterator[Processes]:
-    pool = Processes(count=1, memory=256 * MIB, seconds=3.0)
-    await pool.run(os.getpid)  # started: later calls are limited to three seconds
+    pool = Processes(count=1, memory=256 * MIB, seconds=60)
+    await pool.run(os.getpid)
     yield pool
     await pool.close()
 
@@ -53,15 +53,16 @@ async def test_a_crash_costs_one_call_and_the_next_finds_a_fresh_process(process
     assert await processes.run(os.getpid) != before
 
 
-async def test_a_call_that_takes_too_long_is_killed(processes: Processes) -> None:
-    before = await processes.run(os.getpid)
+async def test_a_call_that_takes_too_long_is_killed(until: Callable[[Callable[[], bool]], None]) -> None:
+    impatient = Processes(count=1, memory=256 * MIB, seconds=1.0)
+    before = await impatient.run(os.getpid)
     started = time.monotonic()
-    with pytest.raises(ChildError, match="longer than 3 s"):
-        await processes.run(time.sleep, 60)
-    assert time.monotonic() - started < 10
-    assert await processes.run(os.getpid) != before
-    with pytest.raises(ProcessLookupError):
-        os.kill(before, 0)
+    with pytest.raises(ChildError, match="longer than 1 s"):
+        await impatient.run(time.sleep, 100)
+    assert time.monotonic() - started < 60
+    assert await impatient.run(os.getpid) != before
+    until(lambda: not Path(f"/proc/{before}").exists())
+    await impatient.close()
 
 
 async def test_memory_is_bounded(processes: Processes) -> None:
@@ -76,11 +77,11 @@ async def test_the_event_loop_stays_free_while_a_child_works(processes: Processe
     while not work.done():
         await asyncio.sleep(0.01)
         turns += 1
-    assert turns > 10
+    assert turns > 3
 
 
 async def test_no_more_calls_run_at_once_than_there_are_children() -> None:
-    pool = Processes(count=2, memory=256 * MIB, seconds=5)
+    pool = Processes(count=2, memory=256 * MIB, seconds=60)
     try:
         pids = await asyncio.gather(*(pool.run(os.getpid) for _ in range(20)))
         assert 1 <= len(set(pids)) <= 2

@@ -18,14 +18,16 @@ from prometheus_client import REGISTRY
 from starlette.responses import PlainTextResponse
 
 from fanfold.contracts.ids import new_id
+from fanfold.dev.process import free_ports
 from fanfold.kit import deadline, hot
 from fanfold.kit.errors import NotFound
-from fanfold.kit.hot import HotRoute, HotRoutes, Reply, page_target
+from fanfold.kit.hot import HotProtocol, HotRoute, HotRoutes, Reply, page_target
 from fanfold.kit.identity import Identity, IdentitySigner
 from fanfold.kit.runtime import Runtime
 from fanfold.kit.settings import Settings
 from fanfold.kit.valkey import ValkeyUnavailableError
 
+WAIT = 30.0
 KEY = "ab" * 32
 SIGNER = IdentitySigner(KEY)
 USER = new_id()
@@ -51,7 +53,7 @@ def _found(data: bytes) -> hot.Asked | None:
 
 
 def test_a_request_as_the_gateway_writes_it_is_hot() -> None:
-    soon = int(time.time() * 1000) + 5000
+    soon = int(time.time() * 1000) + 60_000
     asked = _found(_request("/hot?limit=7&cursor=ab-_9", f"{USUAL}x-fanfold-deadline: {soon}\r\n"))
     assert asked is not None
     assert (asked.user_id, asked.groups, asked.request_id) == (USER, (b"7", b"ab-_9"), b"abcdefgh")
@@ -114,15 +116,15 @@ Serve = Callable[..., AbstractAsyncContextManager[tuple[Runtime[Settings], int]]
 
 
 @pytest.fixture
-def serve(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> Serve:
+def serve(tmp_path: Path) -> Serve:
     """A service with one hot route; every other request is answered ``slow`` by its app."""
     (tmp_path / "identity_key").write_text(KEY)
 
     @asynccontextmanager
     async def start(answer: Callable[..., Any], **over: Any) -> AsyncIterator[tuple[Runtime[Settings], int]]:
-        port = unused_tcp_port_factory()
+        (port,) = free_ports(1)
         host = {"traffic_host": "127.0.0.1", "admin_host": "127.0.0.1", "traffic_port": port, "admin_port": 0}
-        values: dict[str, Any] = {"drain_seconds": 0, "grace_seconds": 2, **host, **over}
+        values: dict[str, Any] = {"drain_seconds": 0, "grace_seconds": 30, **host, **over}
         runtime = Runtime(Settings(secrets_dir=tmp_path, **values))
         runtime.hot(HotRoute("/hot", page_target(b"/hot"), answer, b"cache-control: no-store\r\n"))
 
@@ -155,14 +157,14 @@ class Client:
 
     async def answer(self) -> tuple[bytes, bytes]:
         """Head and body of the next answer."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WAIT):
             head = (await self.reader.readuntil(b"\r\n\r\n")).lower()
             length = re.search(rb"\r\ncontent-length: (\d+)", head)
             assert (length is None) is head.startswith(b"http/1.1 304")
             return head, await self.reader.readexactly(int(length[1])) if length else b""
 
     async def ended(self) -> bool:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WAIT):
             return await self.reader.read(1) == b""
 
 
@@ -212,13 +214,16 @@ async def test_who_has_it_gets_304_and_the_connection_goes_on(serve: Serve) -> N
 
 
 async def test_pipelined_requests_are_answered_in_order(serve: Serve) -> None:
+    begun = asyncio.Event()
+
     async def slowly(user_id: UUID, _had: bytes, limit: bytes | None, _: bytes | None) -> Reply:
+        begun.set()
         await asyncio.sleep(0.01)
         return Reply(limit or b"")
 
     async with serve(slowly) as (_, port), Client.to(port) as client:
         client.send(_request("/hot?limit=1"))
-        await asyncio.sleep(0.002)
+        await asyncio.wait_for(begun.wait(), WAIT)
         client.send(_request("/hot?limit=2") + _request("/other") + _request("/hot?limit=3"))
         # Those that came together go through the app, as nobody knows where one ends but its parser.
         assert [(await client.answer())[1] for _ in range(4)] == [b"1", b"slow", b"slow", b"slow"]
@@ -226,11 +231,18 @@ async def test_pipelined_requests_are_answered_in_order(serve: Serve) -> None:
         assert (await client.answer())[1] == b"4"
 
 
-async def test_a_request_that_comes_in_pieces_is_answered(serve: Serve) -> None:
+async def test_a_request_that_comes_in_pieces_is_answered(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    came, receive = asyncio.Event(), HotProtocol.data_received
+
+    def noted(self: HotProtocol, data: bytes) -> None:
+        came.set()
+        receive(self, data)
+
+    monkeypatch.setattr(HotProtocol, "data_received", noted)
     async with serve(_nothing) as (_, port), Client.to(port) as client:
         data = _request()
         client.send(data[:20])
-        await asyncio.sleep(0.02)
+        await asyncio.wait_for(came.wait(), WAIT)
         client.send(data[20:])
         assert (await client.answer())[1] == b"slow"
         client.send(data)
@@ -271,7 +283,7 @@ async def test_hot_requests_are_counted_and_know_their_deadline(serve: Serve) ->
         return REGISTRY.get_sample_value("fanfold_http_requests_total", labels) or 0
 
     before = counted()
-    until = str(int(time.time() * 1000) + 5000).encode()
+    until = str(int(time.time() * 1000) + 60_000).encode()
     async with serve(look) as (_, port), Client.to(port) as client:
         client.send(_request(lines=f"{USUAL}x-fanfold-deadline: {until.decode()}\r\n"))
         head, _body = await client.answer()
@@ -301,7 +313,7 @@ async def test_shutdown_waits_for_the_answer_under_way(serve: Serve) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         client = Client(reader, writer)
         client.send(_request())
-        await asyncio.wait_for(begun.wait(), 5)
+        await asyncio.wait_for(begun.wait(), WAIT)
         asyncio.get_running_loop().call_later(0.2, go.set)
     assert (await client.answer())[1] == b"at last"
     assert await client.ended()
@@ -319,7 +331,7 @@ async def test_a_client_that_leaves_is_not_written_to(serve: Serve, caplog: pyte
     async with serve(wait) as (_, port):
         async with Client.to(port) as client:
             client.send(_request())
-            await asyncio.wait_for(begun.wait(), 5)
+            await asyncio.wait_for(begun.wait(), WAIT)
         await asyncio.sleep(0.02)
         go.set()
         async with Client.to(port) as client:

@@ -75,7 +75,7 @@ async def test_latency_counts_from_the_intended_start_even_when_the_generator_wa
             time.sleep(0.2)  # noqa: ASYNC251 - blocks the generator itself
 
     measured = await run_open([0.0, 0.05], request)
-    assert measured.late == 1
+    assert measured.late >= 1
     assert max(measured.latencies) >= 0.15
     assert len([latency for latency in measured.latencies if latency >= 0.1]) == 2
 

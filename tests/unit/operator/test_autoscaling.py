@@ -236,7 +236,7 @@ async def edge(
 
 
 async def until(check: Callable[[], Any]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not check():
             await asyncio.sleep(0.005)
 

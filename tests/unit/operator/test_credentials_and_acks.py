@@ -77,19 +77,19 @@ async def test_gateways_are_asked_until_all_use_the_epoch(gateway: tuple[str, di
     tracker = AckTracker(ports.epoch, lambda _: changed.set())
     first = tracker.follow(RING, 4, [address], fresh=True)
     assert (first.acked, first.gateways, first.seconds, first.asked) == (0, 1, None, False)
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(30):
         await changed.wait()
     asked = tracker.follow(RING, 4, [address], fresh=False)
     assert (asked.acked, asked.asked) == (0, True)
     assert tracker.newest(RING) == 3
     changed.clear()
     state["epoch"] = 4
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(30):
         await changed.wait()
     done = tracker.follow(RING, 4, [address], fresh=False)
     assert done.acked == 1
     assert done.seconds is not None
-    assert 0 < done.seconds < 3
+    assert 0 < done.seconds < 60
     joined = tracker.follow(RING, 4, [address, "127.0.0.1:1"], fresh=False)
     assert (joined.acked, joined.gateways) == (1, 2), "who acked before need not again; who does not answer has not"
     tracker.close()

@@ -42,7 +42,7 @@ def keeper(looks: Looks) -> Keeper[Seen]:
 
 
 async def until(check: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not check():
             await asyncio.sleep(0.001)
 

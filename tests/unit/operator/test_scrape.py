@@ -43,7 +43,7 @@ async def serve() -> AsyncIterator[Serve]:
 
 @pytest.fixture
 async def scraper() -> AsyncIterator[Scraper]:
-    scraper = Scraper(timeout_seconds=0.5, limit_bytes=10_000)
+    scraper = Scraper(timeout_seconds=30, limit_bytes=10_000)
     yield scraper
     await scraper.close()
 
@@ -76,7 +76,7 @@ async def test_targets_answer_in_their_order_and_a_dead_one_says_why(serve: Serv
     assert "127.0.0.1:1" in str(second.error)
 
 
-async def test_a_target_that_hangs_or_drips_is_given_up(serve: Serve, scraper: Scraper) -> None:
+async def test_a_target_that_hangs_or_drips_is_given_up(serve: Serve) -> None:
     async def hang(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
@@ -84,7 +84,9 @@ async def test_a_target_that_hangs_or_drips_is_given_up(serve: Serve, scraper: S
             await response.write(b"fanfold_up 1.0\n")
             await asyncio.sleep(0.1)
 
-    (scrape,) = await asyncio.wait_for(scraper.scrape([await serve(hang)]), 3)
+    impatient = Scraper(timeout_seconds=0.5, limit_bytes=10_000)
+    (scrape,) = await asyncio.wait_for(impatient.scrape([await serve(hang)]), 30)
+    await impatient.close()
     assert scrape.error == "no answer within 0.5 s"
     assert scrape.samples == ()
 
@@ -112,12 +114,15 @@ async def test_what_is_no_metrics_is_an_error_of_that_target(
 
 
 async def test_only_so_many_are_asked_at_once(serve: Serve, scraper: Scraper) -> None:
-    now, most = 0, 0
+    now, most, full = 0, 0, asyncio.Event()
 
     async def count(_: web.Request) -> web.Response:
         nonlocal now, most
         now, most = now + 1, max(most, now + 1)
-        await asyncio.sleep(0.02)
+        if now == CONCURRENCY:
+            full.set()
+        await full.wait()
+        await asyncio.sleep(0.02)  # as long as another might come
         now -= 1
         return web.Response(text=TEXT)
 

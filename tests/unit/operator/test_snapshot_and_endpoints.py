@@ -73,9 +73,9 @@ def test_five_thousand_endpoints_fit_into_one_object() -> None:
     many = ready(*(f"10.{i // 62500}.{i // 250 % 250}.{i % 250}:8000" for i in range(5000)))
     first = step(NOTHING, many, wanted=5000)
     assert sum(map(len, first.data().values())) < 1 << 20
-    started = time.perf_counter()
+    started = time.process_time()
     step(remembered(first), many, wanted=5000)
-    assert time.perf_counter() - started < 2, "0.1 s is the aim on a quiet machine"
+    assert time.process_time() - started < 3, "0.1 s is the aim on a quiet machine"
 
 
 def part(*endpoints: dict[str, Any], service: str = "feed", **rest: Any) -> dict[str, Any]:

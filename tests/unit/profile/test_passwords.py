@@ -82,7 +82,7 @@ async def test_a_hash_of_older_parameters_is_renewed(hasher: Hasher) -> None:
 
 async def test_passwords_beyond_the_queue_are_refused_and_the_loop_is_never_blocked(hasher: Hasher) -> None:
     held = threading.Event()
-    waiting = [asyncio.ensure_future(hasher._run(lambda: held.wait(5))) for _ in range(2)]
+    waiting = [asyncio.ensure_future(hasher._run(lambda: held.wait(60))) for _ in range(2)]
     await asyncio.sleep(0)
     with pytest.raises(Unavailable):
         await hasher.hash("one too many")
