@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections import deque
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 PORTS: Final = range(15_000, 30_000)
 """Below those that Linux gives outgoing connections (from 32,768) and Kubernetes its services (from 30,000): what is
 free here stays free until somebody listens on it."""
+SPOKEN_FOR: Final = 128
+"""So many of the ports given last are given to nobody else, whether somebody listens there by now or not."""
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 15.0
 _POLL_SECONDS: Final = 0.05
@@ -29,16 +32,36 @@ class ProcessError(Exception):
     """A process ended or did not become ready: the message names it and quotes the end of its log."""
 
 
+_spoken_for: deque[int] = deque()
+
+
 def free_ports(count: int) -> list[int]:
-    """Distinct ports of the loopback interface that are free now, and that no client's connection will take."""
+    """Distinct ports of the loopback interface that are free now, and that no client's connection will take.
+
+    Nor does another process get them from here, while this one lives, before its servers listen.
+    """
     with ExitStack() as stack:
         found: list[int] = []
         while len(found) < count:
             port = secrets.choice(PORTS)
-            with suppress(OSError):  # somebody listens there, one of ours included
+            with suppress(OSError):  # somebody listens there, one of ours included, or it is spoken for
                 stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+                _speak_for(port)
                 found.append(port)
         return found
+
+
+def _speak_for(port: int) -> None:
+    """Take the UDP port of that number, which no server of ours wants: the kernel lets go of it when we die.
+
+    Raises:
+        OSError: It is taken: the port was given to somebody.
+    """
+    with socket.socket(type=socket.SOCK_DGRAM) as one:
+        one.bind(("127.0.0.1", port))
+        _spoken_for.append(one.detach())
+    if len(_spoken_for) > SPOKEN_FOR:
+        os.close(_spoken_for.popleft())
 
 
 class ChildProcess:
