@@ -45,6 +45,7 @@ class ValkeyCluster:
 
     def __init__(self, folder: Path) -> None:
         self._stack = ExitStack()
+        self._clients: dict[int, Any] = {}
         password = secrets.token_hex(16)
         self.nodes = [Node(folder / f"node-{number}", password, durable=False) for number in range(MASTERS)]
         hosts = ",".join(_host(node) for node in self.nodes[:2])
@@ -62,11 +63,15 @@ class ValkeyCluster:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for client in self._clients.values():
+            client.close()
         self._stack.close()
 
     def client(self, number: int) -> Any:
-        """redis-py of one node."""
-        return redis.Redis.from_url(self.nodes[number].url, socket_timeout=5)
+        """redis-py of one node; closed at the end."""
+        if number not in self._clients:
+            self._clients[number] = redis.Redis.from_url(self.nodes[number].url, socket_timeout=30)
+        return self._clients[number]
 
     def _join(self) -> None:
         size = -(-SLOTS // MASTERS)

@@ -85,10 +85,10 @@ async def room(house: Any, request: pytest.FixtureRequest) -> Room:
 
 @pytest.fixture
 def eventually() -> Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]:
-    """Waits until a condition of another process's work holds; fails after 15 s."""
+    """Waits until a condition of another process's work holds; fails after a minute."""
 
     async def wait(holds: Callable[[], Awaitable[bool]]) -> None:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while not await holds():
                 await asyncio.sleep(0.05)
 

@@ -853,5 +853,5 @@ async def test_a_crashed_rebuild_is_taken_over_when_its_lease_ends(feeds: Feeds)
     assert await feeds.repository.begin(reader) is not None
     assert await feeds.repository.begin(reader) is None, "it belongs to the first"
     await feeds.valkey.execute("PEXPIRE", keys.feed(reader), 50)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert (await feeds.read(reader)).members == []

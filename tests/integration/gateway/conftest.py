@@ -34,7 +34,7 @@ from fanfold.kit.runtime import Runtime
 if TYPE_CHECKING:
     from tests.integration.conftest import House, SettingsFor
 
-WAIT = 10.0
+WAIT = 60.0
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Any]:
@@ -50,6 +50,7 @@ class Socket:
         self.writer = writer
         self.status = 0
         self.headers: dict[str, str] = {}
+        self.pings = 0
         self._connection = Connection(ConnectionType.CLIENT)
         self._events: list[Event] = []
 
@@ -80,6 +81,7 @@ class Socket:
                 while self._events:
                     event = self._events.pop(0)
                     if isinstance(event, Ping) and answer_pings:
+                        self.pings += 1
                         self.send(event.response())
                     elif not isinstance(event, Ping):
                         return event
@@ -137,14 +139,18 @@ class Rig:
             "snapshot_source": f"file:{self.file}",
             "snapshot_cache": self._folder / "cache",
             "grace_seconds": 0.3,
+            "connect_seconds": WAIT,
+            "request_seconds": WAIT,
             **settings,
         }
         runtime = Runtime(self._settings_for("gateway", **values))
         await self._running.enter_async_context(runtime.started(build))
         self.admin = await self._stack.enter_async_context(
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.admin_port}")
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.admin_port}", timeout=WAIT)
         )
-        self.client = await self._stack.enter_async_context(httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}"))
+        self.client = await self._stack.enter_async_context(
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=WAIT)
+        )
         await self.until(self.ready)
 
     async def stop(self) -> None:

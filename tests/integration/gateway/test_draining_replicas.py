@@ -38,7 +38,7 @@ pytestmark = pytest.mark.integration
 
 KEY = Key("HashRing", "default", "test")
 REPLICAS = 2
-HOOK_SECONDS = 10
+HOOK_SECONDS = 60
 LINGER_SECONDS = 0.4
 """Twice what the gateway needs to look at its snapshot: whoever is still sent to after the hook notices it."""
 
@@ -146,7 +146,7 @@ class Play:
 
 async def _load(rig: Rig, statuses: list[int], stop: asyncio.Event) -> None:
     """One client that keeps its connection and never pauses: reads and writes, each time as somebody else."""
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{rig.port}", timeout=10) as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{rig.port}", timeout=60) as client:
         while not stop.is_set():
             headers = rig.bearer(user=new_id())
             statuses.append((await client.get("/v1/feed", headers=headers)).status_code)

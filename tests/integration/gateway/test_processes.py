@@ -22,9 +22,9 @@ from fanfold.gateway.processes import merge, oldest
 if TYPE_CHECKING:
     from tests.integration.gateway.conftest import Rig
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 PROCESSES = 2
-WAIT = 40.0
+WAIT = 60.0
 
 
 class Gateway:
@@ -44,7 +44,7 @@ class Gateway:
         self.process = subprocess.Popen([sys.executable, "-m", "fanfold", "run", "gateway"], env=environment)
 
     def admin(self, path: str) -> httpx.Response:
-        return httpx.get(f"http://127.0.0.1:{self.admin_port}{path}", timeout=5)
+        return httpx.get(f"http://127.0.0.1:{self.admin_port}{path}", timeout=30)
 
     def ready(self) -> bool:
         try:
@@ -76,7 +76,7 @@ def gateway(rig: Rig, secrets_dir: Path, tmp_path: Path) -> Iterator[Gateway]:
     yield made
     made.process.terminate()
     try:
-        made.process.wait(20)
+        made.process.wait(60)
     finally:
         made.process.kill()
 
@@ -87,7 +87,7 @@ async def test_processes_share_the_port_and_one_admin_port_answers_for_all(gatew
 
     def served() -> set[str]:
         for _ in range(20):  # each on a connection of its own: the kernel spreads those
-            answer = httpx.get(f"http://127.0.0.1:{gateway.port}/v1/feed", headers=rig.bearer(), timeout=5)
+            answer = httpx.get(f"http://127.0.0.1:{gateway.port}/v1/feed", headers=rig.bearer(), timeout=30)
             assert answer.status_code == 200
         lines = gateway.admin("/metrics").text.splitlines()
         return {line for line in lines if line.startswith("fanfold_gateway_requests_total") and "/v1/feed" in line}
@@ -104,7 +104,7 @@ async def test_processes_share_the_port_and_one_admin_port_answers_for_all(gatew
 
     children = gateway.children()
     gateway.process.terminate()
-    assert await asyncio.to_thread(gateway.process.wait, 20) == 0
+    assert await asyncio.to_thread(gateway.process.wait, 60) == 0
     assert not gateway.alive(children)
 
 

@@ -136,7 +136,7 @@ async def test_a_lost_node_fails_what_it_owns_and_is_found_again(valkey: Valkey,
     await valkey.execute("SET", mine, b"1")
     clients: list[Any] = [valkey_cluster.client(0)]
     clients[0].execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             try:
                 assert await valkey.execute("GET", mine) == b"1"

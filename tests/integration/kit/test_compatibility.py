@@ -55,13 +55,13 @@ def state(url: str) -> tuple[str, str]:
     """The revision and the mark."""
 
     async def read() -> tuple[str, str]:
-        connection = await asyncpg.connect(url.replace("+asyncpg", ""), timeout=10)
+        connection = await asyncpg.connect(url.replace("+asyncpg", ""), timeout=60)
         try:
             revision = await connection.fetchval("SELECT version_num FROM annex.alembic_version")
             mark = await connection.fetchval("SELECT obj_description('annex.alembic_version'::regclass, 'pg_class')")
             return revision, mark
         finally:
-            await connection.close(timeout=10)
+            await connection.close(timeout=60)
 
     return asyncio.run(read())
 
@@ -102,13 +102,13 @@ def test_the_command_tells_a_refusal_from_a_failure(
     database_url: str, secrets_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def age() -> None:
-        connection = await asyncpg.connect(database_url.replace("+asyncpg", ""), timeout=10)
+        connection = await asyncpg.connect(database_url.replace("+asyncpg", ""), timeout=60)
         try:
             await connection.execute("UPDATE post.alembic_version SET version_num = '9999'")
             mark = '{"needs": "9999", "code": "9999"}'
             await connection.execute(f"COMMENT ON TABLE post.alembic_version IS '{mark}'")
         finally:
-            await connection.close(timeout=10)
+            await connection.close(timeout=60)
 
     asyncio.run(age())
     monkeypatch.setenv("FANFOLD_SECRETS_DIR", str(secrets_dir))

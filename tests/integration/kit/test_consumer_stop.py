@@ -28,7 +28,7 @@ async def test_a_consumer_stops_though_something_in_it_swallowed_the_cancellatio
     consumer = Consumer(redis, topic="fanout-stopped", group="group", name="one", handle=swallow, partitions=1)
     task = asyncio.create_task(consumer.run())
     await publish(redis, "fanout-stopped", 0, b"work")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await reached.wait()
         task.cancel()
         await asyncio.wait([task])

@@ -26,11 +26,11 @@ def command(program: str, url: str) -> list[str]:
 
 def execute(url: str, sql: str, *arguments: Any) -> list[Any]:
     async def run() -> list[Any]:
-        connection = await asyncpg.connect(url, timeout=10)
+        connection = await asyncpg.connect(url, timeout=60)
         try:
             return [row[0] for row in await connection.fetch(sql, *arguments, timeout=30)]
         finally:
-            await connection.close(timeout=10)
+            await connection.close(timeout=60)
 
     return asyncio.run(run())
 

@@ -60,7 +60,7 @@ async def relay(stores: BackingStores, redis: Redis) -> AsyncIterator[Relay]:
         await task
 
 
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while not await condition():
             await asyncio.sleep(0.02)
@@ -109,7 +109,7 @@ async def test_an_event_goes_when_it_is_told_and_soon_when_the_telling_was_lost(
 
     monkeypatch.setattr(relay, "relay_once", noted)
     task = asyncio.create_task(relay.run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await looks.acquire()  # there was nothing; from here on it waits
     event = a_post()
     async with database.transaction() as session:
@@ -230,7 +230,10 @@ async def test_only_one_relay_of_a_schema_works_at_a_time_and_another_takes_over
         async with database.reading() as session:
             connection = await session.connection()
             rows = await connection.execute(
-                text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 4090 AND granted")
+                text(
+                    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 4090 AND granted "
+                    "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+                )
             )
             return int(rows.scalar_one())
 
@@ -359,13 +362,14 @@ async def test_a_message_of_a_crashed_consumer_is_claimed_and_one_that_fails_for
 async def test_a_slow_handler_keeps_its_message_and_those_behind_it(
     redis: Redis, running: Callable[[Consumer], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams, "CLAIM_IDLE_MS", 150)
+    monkeypatch.setattr(streams, "CLAIM_IDLE_MS", 2_000)
     monkeypatch.setattr(streams, "BLOCK_MS", 20)
     done: list[tuple[str, bytes]] = []
 
     def slowly(name: str) -> Callable[[bytes], Awaitable[None]]:
         async def handle(payload: bytes) -> None:
-            await asyncio.sleep(0.6)
+            if payload == b"0":
+                await asyncio.sleep(3.0)
             done.append((name, payload))
 
         return handle

@@ -111,7 +111,7 @@ async def on_standby(database: Database, sql: str) -> Any:
 
 
 async def until(done: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not await done():
             await asyncio.sleep(0.05)
 

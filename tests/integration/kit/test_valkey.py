@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fanfold.dev.process import free_ports
 from fanfold.kit.valkey import Script, Valkey, ValkeyError, ValkeyUnavailableError
 
 if TYPE_CHECKING:
@@ -63,8 +64,11 @@ async def test_after_a_lost_connection_the_next_command_connects_again(valkey: V
     identity = await valkey.execute("CLIENT", "ID")
     other = Valkey(stores.valkey_url)
     await other.execute("CLIENT", "KILL", "ID", identity)
+    async with asyncio.timeout(30):
+        while await other.execute("CLIENT", "LIST", "ID", identity):
+            await asyncio.sleep(0.01)
     await other.close()
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # the end of the connection is seen
     assert await valkey.execute("PING") == b"PONG"
 
 
@@ -85,9 +89,10 @@ async def test_no_answer_in_time_is_an_error(valkey: Valkey, monkeypatch: pytest
         await valkey.execute("BLPOP", "empty", 1)
 
 
-async def test_no_server_is_told_with_its_address(unused_tcp_port: int) -> None:
-    with pytest.raises(ValkeyUnavailableError, match=str(unused_tcp_port)):
-        await Valkey(f"redis://127.0.0.1:{unused_tcp_port}/0").execute("PING")
+async def test_no_server_is_told_with_its_address() -> None:
+    (port,) = free_ports(1)
+    with pytest.raises(ValkeyUnavailableError, match=str(port)):
+        await Valkey(f"redis://127.0.0.1:{port}/0").execute("PING")
 
 
 async def test_a_wrong_password_is_refused(stores: BackingStores) -> None:

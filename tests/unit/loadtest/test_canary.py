@@ -106,7 +106,7 @@ async def test_told_to_stop_in_the_midst_of_a_look_it_takes_its_post_back_and_le
     village, stop = Village(looks=10_000), asyncio.Event()
     before = counted("late") + counted("failed")
     running = asyncio.create_task(bird(village, []).run(60, stop))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not village.posts:
             await asyncio.sleep(0.01)
         stop.set()

@@ -31,7 +31,7 @@ def ignore(what: str, at: float | None = None) -> None:
 
 
 async def asked(run: Errands, count: int = 1) -> list[Wish]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(wishes := msgspec.json.decode(run.handle(b"[]"), type=list[Wish])) < count:
             await asyncio.sleep(0.01)
     return wishes
@@ -44,7 +44,7 @@ async def test_each_step_becomes_a_mark_at_the_time_at_which_it_was_so() -> None
         assert await asked(run) == [Wish(0, "scale", "feed", 1)]
         for state, message, marks in (("Begun", "feed to 2 replicas", 1), ("Done", "feed has 2", 2)):
             tell(run, state, message)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while len(acts.marks) < marks:
                     await asyncio.sleep(0.01)
     assert [(mark.at, mark.what) for mark in acts.marks] == [(7.0, "feed to 2 replicas"), (7.0, "feed has 2")]

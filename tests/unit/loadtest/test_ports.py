@@ -11,7 +11,7 @@ from fanfold_loadtest.errands import Errands
 
 @pytest.fixture
 def client() -> httpx.Client:
-    return httpx.Client(trust_env=False, timeout=10)
+    return httpx.Client(trust_env=False, timeout=60)
 
 
 def test_the_admin_port_tells_metrics_and_takes_an_end(client: httpx.Client) -> None:

@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from fanfold.dev.process import ProcessError, free_ports, is_root
+from fanfold.dev.process import START_SECONDS, ProcessError, free_ports, is_root
 from fanfold.dev.store import Store
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Postgres(Store):
     def is_ready(self) -> bool:
         """Whether it takes connections."""
         probe = [self._program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self._port)]
-        return subprocess.run(probe, timeout=10, check=False).returncode == 0  # noqa: S603 - our own command line
+        return subprocess.run(probe, timeout=START_SECONDS, check=False).returncode == 0  # noqa: S603 - our own command line
 
     def wait(self) -> None:
         """Until the database is there."""

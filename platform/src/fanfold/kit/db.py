@@ -28,6 +28,8 @@ Found = TypeVar("Found")
 __all__ = ["Database", "IntegrityError", "Row", "SQLAlchemyError", "engine_url"]
 # What repositories return and raise, for services that must name it without knowing SQL.
 
+CONNECT_SECONDS = 5.0
+"""For a connection: a new one, or one of the pool's."""
 STATEMENT_TIMEOUT_MS = 5_000
 """No hot query comes near; one that does must not hold a connection for ever."""
 REPLICA_SECONDS = 1
@@ -62,7 +64,7 @@ class Database:
 
         They connect on first use.
         """
-        engine = _engine(settings, "database_url", connect_seconds=5, statement_ms=STATEMENT_TIMEOUT_MS)
+        engine = _engine(settings, "database_url", connect_seconds=CONNECT_SECONDS, statement_ms=STATEMENT_TIMEOUT_MS)
         if not settings.secrets.has("database_read_url"):
             return cls(engine)
         reading = _engine(
