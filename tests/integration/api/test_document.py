@@ -38,7 +38,7 @@ CHECKS: Final = (
 
 async def token(platform: str) -> str:
     body = {"username": f"curious.{secrets.token_hex(4)}", "password": "a long enough passphrase"}  # one for each phase
-    async with httpx.AsyncClient(base_url=platform, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=platform, timeout=60) as client:
         assert (await client.post("/v1/accounts", json=body)).status_code == 201
         return str((await client.post("/v1/sessions", json=body)).json()["access_token"])
 
@@ -61,6 +61,7 @@ async def test_the_platform_does_what_its_document_says(platform: str, tmp_path:
         "--generation-database=none",
         "--continue-on-failure",
         "--warnings=off",
+        "--request-timeout=60",
         "--no-color",
         *excluded,
         cwd=tmp_path,

@@ -70,7 +70,7 @@ async def test_keys_are_exchanged_without_logging_anybody_out(house: Any, secret
         return answer.status_code
 
     async def becomes(token: str, wanted: int) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while await status(token) != wanted:
                 await asyncio.sleep(0.1)
 

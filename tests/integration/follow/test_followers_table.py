@@ -32,23 +32,24 @@ ON one = other WHERE one IS NULL OR other IS NULL
 OLD_INSERT = "INSERT INTO follow.follow (follower_id, followee_id, id, created_at) VALUES ($1, $2, $3, now())"
 OLD_DELETE = "DELETE FROM follow.follow WHERE follower_id = $1 AND followee_id = $2"
 """What the version before the table does; it knows of one table only."""
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 
 
 @pytest.fixture
 async def before(stores: BackingStores) -> AsyncIterator[str]:
     """URL of a database as the version before left it."""
     name = f"before_{secrets.token_hex(4)}"
-    server = await asyncpg.connect(stores.database_url.replace("+asyncpg", ""), timeout=10)
+    server = await asyncpg.connect(stores.database_url.replace("+asyncpg", ""), timeout=60)
     await server.execute(f"CREATE DATABASE {name}")
     url = f"{stores.database_url.rpartition('/')[0]}/{name}"
     await asyncio.to_thread(command.upgrade, migrations.config("follow", url), "0002")
     yield url
     await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await server.close(timeout=10)
+    await server.close(timeout=60)
 
 
 async def old(url: str) -> Any:
-    return await asyncpg.connect(url.replace("+asyncpg", ""), timeout=10)
+    return await asyncpg.connect(url.replace("+asyncpg", ""), timeout=60)
 
 
 async def filled(engine: AsyncEngine) -> None:
@@ -74,7 +75,7 @@ async def test_a_follow_of_the_version_before_is_there_after_the_upgrade_and_whi
     await connection.execute("DELETE FROM follow.follower")
     await asyncio.to_thread(migrations.upgrade, "follow", before)
     assert await connection.fetchval("SELECT count(*) FROM follow.follower") == 0, "filled once, not at every upgrade"
-    await connection.close(timeout=10)
+    await connection.close(timeout=60)
 
 
 async def test_an_unfollow_that_meets_the_filling_does_not_stay(before: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,8 +90,8 @@ async def test_an_unfollow_that_meets_the_filling_does_not_stay(before: str, mon
     await leaving.start()
     await leaver.execute(OLD_DELETE, people[0], people[2])
     filling = asyncio.create_task(filled(engine))
-    async with asyncio.timeout(20):
-        while not await connection.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
+    async with asyncio.timeout(60):
+        while not await connection.fetchval(WAITING):
             assert not filling.done(), "it waits for who is leaving"
             await asyncio.sleep(0.02)
     await leaving.commit()
@@ -99,7 +100,7 @@ async def test_an_unfollow_that_meets_the_filling_does_not_stay(before: str, mon
     assert await connection.fetchval(DIFFERENCE) == 0
     await engine.dispose()
     for one in (connection, leaver):
-        await one.close(timeout=10)
+        await one.close(timeout=60)
 
 
 async def test_what_the_repository_does_is_in_both_tables(database_url: str) -> None:

@@ -81,7 +81,7 @@ def join(house: House, alone: httpx.AsyncClient) -> Join:
     """Register somebody."""
 
     async def register() -> UUID:
-        async with httpx.AsyncClient(base_url=house.urls["profile"], timeout=10) as profile:
+        async with httpx.AsyncClient(base_url=house.urls["profile"], timeout=60) as profile:
             account = {"username": f"user_{secrets.token_hex(6)}", "password": PASSWORD}
             answer = await profile.post("/v1/accounts", json=account, headers=house.anonymous())
         assert answer.status_code == 201
@@ -100,7 +100,7 @@ async def published(house: House, event: events.Event) -> int:
     return [fields[b"event"] for _, fields in entries].count(events.encode(event))
 
 
-async def until(probe: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:
+async def until(probe: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while not await probe():
             await asyncio.sleep(0.05)
@@ -343,7 +343,7 @@ async def test_a_deleted_account_follows_nobody_and_is_followed_by_nobody(
     await insert(house, [(gone, other) for other in others] + [(other, gone) for other in others])
     await insert(house, [(stranger, others[0])])
     await house.peers.call(internal.FOLLOWERS, internal.FollowersQuery(gone.bytes))
-    async with httpx.AsyncClient(base_url=house.urls["profile"], timeout=10) as profile:
+    async with httpx.AsyncClient(base_url=house.urls["profile"], timeout=60) as profile:
         answer = await profile.request(
             "DELETE", "/v1/users/me", json={"password": PASSWORD}, headers=house.as_user(gone)
         )

@@ -77,7 +77,7 @@ class Room:
 
     async def settled(self, image_id: str) -> dict[str, Any]:
         """The image once it is no longer pending."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (image := await self.image(image_id))["status"] == "pending":
                 await asyncio.sleep(0.05)
         return image

@@ -57,7 +57,7 @@ def read(room: Room, house: Any) -> Callable[..., Any]:
 
 async def refused(read: Callable[..., Any], url: str) -> None:
     """Wait for the refusal: a photo that was shown is taken for shown for some seconds."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (answer := await read(url)).status_code == 200:
             await asyncio.sleep(0.2)
     assert answer.status_code == 403

@@ -156,7 +156,7 @@ async def test_a_deleted_account_takes_all_its_pictures_along_and_nobody_elses(
     await room.settled(kept)
     event = AccountDeleted(user_id=gone)
     await house.redis.xadd(keys.stream(event.topic, event.partition), {b"event": events.encode(event)})
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(await room.left_behind()) > 10:
             await asyncio.sleep(0.05)
     assert (await room.image(kept))["status"] == "ready"
@@ -191,7 +191,7 @@ async def offered(room: Room) -> dict[str, Any]:
 
 
 async def put(ticket: dict[str, Any], data: bytes) -> httpx.Response:
-    async with httpx.AsyncClient(timeout=10) as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         return await client.post(ticket["url"], data=ticket["fields"], files={"file": data})
 
 

@@ -45,11 +45,11 @@ def test_what_was_dumped_is_back_over_migrated_schemas_and_nothing_else(database
     url = database_url.replace("+asyncpg", "")
     execute(url, PERSON, "dumped")
     before = state(url)
-    dump = subprocess.run(command("pg_dump", url), capture_output=True, check=True, timeout=60).stdout
+    dump = subprocess.run(command("pg_dump", url), capture_output=True, check=True, timeout=180).stdout
     execute(url, 'DELETE FROM profile."user"')
     execute(url, PERSON, "later")
     restore = command("pg_restore", url)
-    done = subprocess.run(restore, input=dump, capture_output=True, check=False, timeout=60)
+    done = subprocess.run(restore, input=dump, capture_output=True, check=False, timeout=180)
     assert (done.returncode, done.stderr) == (0, b"")
     assert state(url) == before
     assert before[0] == ["dumped"]

@@ -47,7 +47,7 @@ class Standby(Postgres):
         source = self._primary.url.replace("+asyncpg", "").rpartition("/")[0] + "/postgres"
         command = [self._program("pg_basebackup"), f"--pgdata={self._data}", f"--dbname={source}"]
         command += ["--checkpoint=fast", "--write-recovery-conf", "--no-sync", "--wal-method=stream"]
-        subprocess.run(command, check=True, timeout=60, user=self.user, cwd=self.folder, capture_output=True)
+        subprocess.run(command, check=True, timeout=180, user=self.user, cwd=self.folder, capture_output=True)
         self._data.chmod(0o700)
 
 

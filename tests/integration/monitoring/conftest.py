@@ -73,7 +73,7 @@ def until(holds: Callable[[], bool], what: str, seconds: float) -> None:
 
 def answers(url: str) -> bool:
     try:
-        return httpx.get(url, trust_env=False, timeout=3).is_success
+        return httpx.get(url, trust_env=False, timeout=30).is_success
     except httpx.TransportError:
         return False
 

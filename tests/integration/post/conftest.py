@@ -100,10 +100,10 @@ Eventually = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
 
 @pytest.fixture
 def eventually() -> Eventually:
-    """Waits until a condition of another process's work holds; fails after 15 s."""
+    """Waits until a condition of another process's work holds; fails after a minute."""
 
     async def wait(holds: Callable[[], Awaitable[bool]]) -> None:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while not await holds():
                 await asyncio.sleep(0.05)
 

@@ -156,7 +156,7 @@ async def test_a_logout_that_valkey_lost_is_announced_again(
     await profile.delete("/v1/sessions/current", headers=person.headers)
     before = await house.redis.zscore(keys.REVOKED_SESSIONS, UUID(person.session_id).bytes)
     await house.redis.flushall()
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(60):
         while not (again := await house.redis.zscore(keys.REVOKED_SESSIONS, UUID(person.session_id).bytes)):
             await asyncio.sleep(0.05)
     assert abs(again - before) <= 1
@@ -171,7 +171,7 @@ async def strict(house: House) -> httpx.AsyncClient:
         login_attempts_per_pair=2,
         login_attempts_per_user=4,
         login_attempts_per_address=6,
-        login_window_seconds=60,
+        login_window_seconds=600,
     )
 
 
@@ -215,7 +215,7 @@ async def test_failed_logins_of_a_name_are_throttled_whether_it_exists_or_not(
     assert [(await attempt(name)).status_code for _ in range(4)] == [401, 401, 429, 429]
     refused = await attempt(name, PASSWORD)
     assert refused.status_code == 429
-    assert 1 <= int(refused.headers["retry-after"]) <= 60
+    assert 1 <= int(refused.headers["retry-after"]) <= 600
 
 
 async def test_a_strangers_failures_elsewhere_do_not_lock_the_owner_out_at_once(person: str, attempt: Attempt) -> None:

@@ -39,7 +39,7 @@ class Gallery:
         return answer.status_code, answer.headers["cache-control"].split(",")[0]
 
     async def closes(self, url: str) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await self.opens(url) != (403, "no-store"):
                 await asyncio.sleep(0.2)
 
@@ -67,7 +67,7 @@ async def gallery(town: Town, bucket: str, tmp_path: Path, photo: Callable[[str]
     sent = await town.call("image", "POST", "/v1/images", author, files={"file": photo("chelsea").read_bytes()})
     made = await town.call("post", "POST", "/v1/posts", author, json={"image_ids": [sent.json()["id"]]})
     gallery = Gallery(town, author, made.json())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not (await town.call("post", "GET", gallery.path, author)).json()["images"][0]["variants"]:
             await asyncio.sleep(0.1)
     return gallery
