@@ -165,6 +165,7 @@ def summary(kubectl: Kubectl, url: str) -> None:
     say(f"  gateway   {url}   (docs: {url}/docs)")
     say(f"  kubectl   export KUBECONFIG={kubectl.environment.get('KUBECONFIG', '')} && kubectl -n {NAMESPACE} get fp")
     say(f"  metrics   kubectl -n {NAMESPACE} port-forward service/{PLATFORM}-prometheus 9090")
+    say(f"  load      make loadtest-image && kubectl -n {NAMESPACE} apply -f examples/loadtest.yaml")
 
 
 def down(cluster: Cluster) -> None:

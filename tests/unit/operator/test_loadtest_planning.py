@@ -250,8 +250,18 @@ def test_a_job_that_is_there_is_not_written_again(make: Make, resource: Any) -> 
 def test_a_pod_that_does_not_start_says_why(make: Make) -> None:
     waiting = pod({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image x"}})
     assert "ImagePullBackOff: Back-off pulling image x" in status(make(children=[job()], pods=[waiting]))["message"]
-    waiting["status"]["containerStatuses"][0]["image"] = "localhost/fanfold/fanfold-loadtest:0.1.0"
-    assert status(make(children=[job()], pods=[waiting]))["message"].endswith("built here: make loadtest-image")
+    for image, hint in (
+        ("localhost/fanfold/fanfold-loadtest:0.1.0", "built here: make loadtest-image"),
+        ("registry.test/fanfold-loadtest:0.1.0", "where the nodes pull from, or name another in spec.image"),
+    ):
+        waiting["status"]["containerStatuses"][0]["image"] = image
+        told = status(make(children=[job()], pods=[waiting]))
+        assert told["message"].endswith(hint)
+        finished = next(one for one in told["conditions"] if one["type"] == "Finished")
+        assert (finished["status"], finished["reason"]) == ("False", "ImageMissing")
+        assert finished["message"] == told["message"]
+    other = pod({"waiting": {"reason": "CreateContainerConfigError", "message": "secret x not found"}})
+    assert status(make(children=[job()], pods=[other]))["message"].endswith("secret x not found")
     placed = {"type": "PodScheduled", "status": "False", "message": "0/1 nodes are available"}
     nowhere = {**pod({}), "status": {"conditions": [placed]}}
     assert "0/1 nodes are available" in status(make(children=[job()], pods=[nowhere]))["message"]

@@ -14,7 +14,7 @@ from fanfold_operator.conditions import find, is_true
 from fanfold_operator.kinds import JOB, Key, key_of
 from fanfold_operator.planning import components, environment
 from fanfold_operator.planning.actions import Actions, Images
-from fanfold_operator.planning.outcome import ran, runs, seeds, summary_of, why_waiting
+from fanfold_operator.planning.outcome import lacks_image, ran, runs, seeds, summary_of, why_waiting
 from fanfold_operator.resources import loadtest, meta, monitoring
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class State:
     message: str = ""
     summary: Summary | None = None
     text: str = ""
+    lacks_image: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ class Run:
         if seeds(self.master):
             return State(Phase.SEEDING, "the graph is being loaded")
         if not runs(self.master):
-            return State(Phase.PENDING, why_waiting(self.master))
+            return State(Phase.PENDING, why_waiting(self.master), lacks_image=lacks_image(self.master))
         if self.spec.cancel:
             return State(Phase.RUNNING, "it was told to end")
         if self.live is None or self.live.progress is None:

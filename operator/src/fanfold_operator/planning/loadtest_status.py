@@ -83,6 +83,8 @@ def _conditions(state: State, new: Mapping[str, Any]) -> list[Condition]:
                 status=False,
                 reason="Suspended"
                 if state.phase is Phase.SUSPENDED
+                else "ImageMissing"
+                if state.lacks_image
                 else "Waiting"
                 if state.phase is Phase.PENDING
                 else "Seeding"

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 REQUESTS: Final = "fanfold_loadtest_requests_total"
 LATENCY: Final = "fanfold_loadtest_latency_seconds"
+NOT_PULLED: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"})
+"""Reasons for which a container waits that its image does not come."""
 PROGRESS: Final = "fanfold_loadtest_progress_ratio"
 METRICS: Final = (REQUESTS, LATENCY, PROGRESS)
 
@@ -70,23 +72,31 @@ def why_waiting(pod: Manifest | None) -> str:
         return "its pod is not made yet"
     waiting = _waiting(pod)
     if waiting.get("message"):
-        return f"its pod waits: {waiting['reason']}: {waiting['message']}{_hint(_container(pod).get('image', ''))}"
+        told = f"its pod waits: {waiting['reason']}: {waiting['message']}"
+        return f"{told}; {_hint(_container(pod).get('image', ''))}" if lacks_image(pod) else told
     for condition in pod.get("status", {}).get("conditions", ()):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             return f"its pod is not placed: {condition.get('message', condition.get('reason', ''))}"
     return "its pod is starting"
 
 
-def _waiting(pod: Manifest) -> Manifest:
+def _waiting(pod: Manifest | None) -> Manifest:
     """Of the container that is next."""
     of_seed: Manifest = _seed(pod).get("state", {}).get("waiting", {})
     found: Manifest = _container(pod).get("state", {}).get("waiting", {})
     return of_seed if of_seed.get("message") else found
 
 
+def lacks_image(pod: Manifest | None) -> bool:
+    """Whether its image does not come."""
+    return _waiting(pod).get("reason") in NOT_PULLED
+
+
 def _hint(image: str) -> str:
-    """How to get an image that no registry has."""
-    return f"; {image} is not pulled but built here: make loadtest-image" if image.startswith("localhost/") else ""
+    """How to get it."""
+    if image.startswith("localhost/"):
+        return f"{image} is in no registry but built here: make loadtest-image"
+    return f"push {image} to where the nodes pull from, or name another in spec.image"
 
 
 def runs(pod: Manifest | None) -> bool:
