@@ -13,8 +13,10 @@ import jsonschema
 import pytest
 import yaml
 
+from fanfold.contracts.resources import PLATFORM_LABEL
 from fanfold_operator import kinds
 from fanfold_operator.resources.workload import TOLERATIONS
+from fanfold_operator.targets import targets
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "fanfold"
@@ -219,6 +221,22 @@ def test_a_canary_sings_to_the_demo_platform_when_it_is_asked_for(render: Render
     assert canary["spec"]["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
     assert template["metadata"]["labels"]["app.kubernetes.io/part-of"] == "fanfold"  # a PodMonitor finds it by that
     assert [port["name"] for port in container["ports"]] == ["admin"]
+
+
+def test_the_operator_names_the_canary_to_an_embedded_prometheus(render: Render) -> None:
+    made = render('demo={"enabled":true,"name":"shop","canary":true}')
+    (service,) = (one for one in of_kind(made, "Service") if one["metadata"]["name"] == "shop-canary")
+    (canary,) = (one for one in of_kind(made, "Deployment") if one["metadata"]["name"] == "shop-canary")
+    labels, template = service["metadata"]["labels"], canary["spec"]["template"]
+    assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
+    assert "fanfold.dev/platform" not in template["metadata"]["labels"], "stores let in what carries it"
+    # Kubernetes gives the slices of a Service its labels.
+    endpoint = {"addresses": ["10.0.0.7"], "targetRef": {"kind": "Pod", "name": "shop-canary-x"}}
+    (found,) = targets([{"metadata": {"labels": labels}, "endpoints": [endpoint]}], "prod", labels[PLATFORM_LABEL])
+    assert found["targets"] == ["10.0.0.7:9000"]
+    assert (found["labels"]["component"], found["labels"]["platform"]) == ("canary", "shop")
+    (port,) = template["spec"]["containers"][0]["ports"]
+    assert port["containerPort"] == 9000
 
 
 def test_a_demo_platform_is_made_after_the_definitions_and_once(render: Render) -> None:

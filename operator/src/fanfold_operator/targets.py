@@ -1,4 +1,4 @@
-"""What a Prometheus is to scrape of a platform, as `http_sd_config` wants it: pods, and runs of load tests. Pure.
+"""What a Prometheus is to scrape of a platform, as `http_sd_config` wants it: pods, runs of load tests, a canary. Pure.
 
 With it an embedded Prometheus needs no right to list pods, and knows each by its name and component.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from fanfold_operator.kinds import Manifest
 
-TELL_METRICS: Final = frozenset({*BY_NAME, meta.LOAD_TEST})
+TELL_METRICS: Final = frozenset({*BY_NAME, meta.LOAD_TEST, meta.CANARY})
 """The embedded stores have no admin port."""
 
 

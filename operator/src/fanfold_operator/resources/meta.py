@@ -16,6 +16,8 @@ VALKEY: Final = "valkey"
 OBJECT_STORE: Final = "objectstore"
 PROMETHEUS: Final = "prometheus"
 LOAD_TEST: Final = "loadtest"
+CANARY: Final = "canary"
+"""Of the chart, not of the operator: it only names it to Prometheus."""
 SEED: Final = "seed"
 GATE: Final = "gate"
 
