@@ -18,14 +18,14 @@ from fanfold_loadtest.canary import Canary, CanaryError
 from fanfold_loadtest.client import Api, ApiError
 from fanfold_loadtest.cluster import Cluster, ClusterError, Target
 from fanfold_loadtest.comparison import compare as compare_runs
+from fanfold_loadtest.conclusion import conclude
 from fanfold_loadtest.crowd import Crowd, read_crowd
 from fanfold_loadtest.documents import DocumentError
-from fanfold_loadtest.facts import asked
+from fanfold_loadtest.facts import FactsError, required
 from fanfold_loadtest.html import comparison_report, write_all
 from fanfold_loadtest.journey import Journey, JourneyError, Outcome, Step
 from fanfold_loadtest.photos import PhotosMissingError
 from fanfold_loadtest.pod import FACTORS, pod, worker
-from fanfold_loadtest.recording import Recorder
 from fanfold_loadtest.report import (
     live,
     outcome_document,
@@ -34,12 +34,12 @@ from fanfold_loadtest.report import (
     print_outcome,
     write_json,
 )
-from fanfold_loadtest.results import ResultError, document, read, recorder_of
+from fanfold_loadtest.results import ResultError, read, recorder_of
 from fanfold_loadtest.runner import Run, RunError, new_run_id, perform
-from fanfold_loadtest.scenario import Scenario, built_in, load, load_slos, scaled
+from fanfold_loadtest.scenario import Scenario, built_in, judged_by, load, scaled
 from fanfold_loadtest.seed_command import seed_graph
 from fanfold_loadtest.telemetry import RunCollector, serve
-from fanfold_loadtest.verdict import Verdict, judge
+from fanfold_loadtest.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,6 +55,7 @@ for _of_pods in (pod, worker):
     app.command(hidden=True)(_of_pods)
 
 RESULTS: Final = Path("loadtest-results")
+NO_PROMETHEUS: Final = "give --prometheus URL, or with --slos FILE objectives without leak"
 
 
 class Profile(Enum):
@@ -176,27 +177,24 @@ def run(
     Latencies count from the time a request was meant to begin. Ctrl-C ends the load early; the report is still written.
     """
     try:
-        wanted = scaled(load(scenario), profile.factor * rate_factor, time_factor, profile.factor)
-        objectives = load_slos(slos, wanted) if slos else wanted.slos
+        wanted = judged_by(scaled(load(scenario), profile.factor * rate_factor, time_factor, profile.factor), slos)
+        required(prometheus, platform, wanted, NO_PROMETHEUS)
         seeded = read_crowd(crowd).part(wanted.people) if crowd else None
         actor = Cluster(Target(platform, kubeconfig, upgrade_to)) if platform else None
         collector = RunCollector(wanted.name)
         if metrics:
             _serve_metrics(metrics, collector)
         done = asyncio.run(_perform(wanted, url, processes, seed, collector, seeded, actor))
-    except (DocumentError, JourneyError, RunError, ApiError, ClusterError) as error:
+    except (DocumentError, JourneyError, RunError, ApiError, ClusterError, FactsError) as error:
         raise _failed(str(error), Verdict.BROKEN) from error
-    recorder = Recorder.of(wanted.seconds, done.shares)
-    judgement = judge(wanted, objectives, recorder, done.shares, interrupted=done.interrupted, mishaps=done.mishaps)
-    charts, trouble = asked(prometheus, platform, done.started.timestamp(), wanted.seconds)
+    content, _, trouble = conclude(done, prometheus, platform)
     if trouble:
         errors.print(f"fanfold-loadtest: {trouble}", style="yellow", highlight=False, soft_wrap=True)
-    content = document(done, recorder, judgement, charts)
     folder = out / f"{wanted.name}-{new_run_id(done.started)}"
     write_all(folder, content)
     print_figures(console, content)
     console.print(f"  {folder / 'report.html'}", highlight=False, soft_wrap=True)
-    raise typer.Exit(judgement.verdict)
+    raise typer.Exit(Verdict[content.verdict.upper()])
 
 
 @app.command()

@@ -57,14 +57,15 @@ def summary(content: Document, recorder: Recorder, location: str, troubles: Sequ
     """Of a run that was done. `troubles` say what went wrong after it; empty ones are none."""
     scenario = content.scenario
     total = recorder.total(scenario.measured, None)
-    seconds = sum(phase.seconds for phase in scenario.phases if phase.measured)
+    begun = {phase for phase, _ in recorder.cells}
+    seconds = sum(phase.seconds for phase in scenario.phases if phase.measured and phase.name in begun)
     p99 = milliseconds(total.latencies, 99)
     return Summary(
         verdict=content.verdict,
         reasons=[*content.reasons, *filter(None, troubles)],
         interrupted=content.interrupted,
         objectives=[Objective(one.text, one.measured, one.held) for one in content.objectives],
-        per_second=round(total.count / seconds, 2),
+        per_second=round(total.count / seconds, 2) if seconds else 0.0,
         p99_ms=round(p99, 2) if p99 == p99 else None,  # noqa: PLR0124 - NaN of nothing
         location=location,
     )

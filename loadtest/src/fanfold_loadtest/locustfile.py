@@ -22,7 +22,8 @@ from locust import FastHttpUser, task
 from fanfold_loadtest.actions import ACTIONS
 from fanfold_loadtest.arrivals import DRAIN_SECONDS, LATE_SECONDS, percentile
 from fanfold_loadtest.plan import PLAN_VARIABLE, Plan, Progress, Reader, progress_path, put, read_plan, share_path
-from fanfold_loadtest.recording import Age, Mark, Recorder, Share
+from fanfold_loadtest.recording import Age, Mark, Recorder, Share, Tally
+from fanfold_loadtest.scenario import Phase
 from fanfold_loadtest.schedule import Arrival, arrivals, begins, celebrity_posts
 from fanfold_loadtest.sockets import Sockets, action
 from fanfold_loadtest.traffic import Traffic, Visit
@@ -38,6 +39,9 @@ PROGRESS_SECONDS: Final = 0.5
 POST_ATTEMPTS: Final = 5
 """A post that is not accepted, by an overloaded gateway for example, is sent again: ages count from its acceptance."""
 POST_PAUSE: Final = 1.0
+SETTLE_SECONDS: Final = 5.0
+"""After the end of a step; what is not answered then counts as failed when the step is judged."""
+SETTLE_PAUSE: Final = 0.05
 
 
 class Drive(FastHttpUser):
@@ -83,11 +87,15 @@ class Run:
         mine = celebrity_posts(self._plan.scenario) if self._plan.index == 0 else []
         if mine:
             side += [gevent.spawn(self._warm)]
+        measured = [(phase, begin) for phase, begin in begins(self._plan.scenario) if phase.measured]
+        wanted = measured if self._plan.scenario.capacity else []
+        steps = [gevent.spawn_later(begin, self._step, phase, begin) for phase, begin in wanted]
         side += self._sockets.start()
         happenings = [gevent.spawn_later(at, self._happen, phase.name) for at, phase in mine]
         try:
             self._load()
             self._under_way.join(timeout=DRAIN_SECONDS)
+            gevent.joinall(steps, timeout=SETTLE_SECONDS)
             gevent.joinall(happenings, timeout=WATCH_SECONDS)
             self._sockets.settle()
             for unanswered in list(self._under_way.greenlets):
@@ -95,7 +103,7 @@ class Run:
                 self._traffic.record(arrival.phase, arrival.action, arrival.at, "no answer")
         finally:
             self._under_way.kill(timeout=1)
-            gevent.killall(side + happenings, timeout=1)
+            gevent.killall(side + steps + happenings, timeout=1)
 
     def share(self) -> Share:
         """What was measured so far."""
@@ -107,7 +115,10 @@ class Run:
         if self._plan.scenario.model == "closed":
             self._load_closed()
             return
-        for arrival in arrivals(self._plan.scenario, self._plan.seed, self._plan.index, self._plan.of):
+        planned = arrivals(self._plan.scenario, self._plan.seed, self._plan.index, self._plan.of)
+        if self._plan.scenario.readers == "once":
+            planned = planned[: len(self._plan.readers)]
+        for arrival in planned:
             gevent.sleep(max(0.0, arrival.at - self._now()))
             self._share.arrivals += 1
             self._share.late += self._now() - arrival.at > LATE_SECONDS
@@ -199,6 +210,29 @@ class Run:
                 self._busy += time.process_time() - cpu
                 self._measured += perf_counter() - wall
 
+    def _step(self, phase: Phase, begin: float) -> None:
+        """What one phase came to, told as soon as it is known: whether the next is worth while depends on it."""
+        whole, cpu, wall = self._share, time.process_time(), perf_counter()
+        before = whole.arrivals, whole.late, whole.dropped
+        gevent.sleep(max(0.0, begin + phase.seconds - self._now()))
+        step = Share(
+            arrivals=whole.arrivals - before[0],
+            late=whole.late - before[1],
+            dropped=whole.dropped - before[2],
+            cpu_percent=100 * (time.process_time() - cpu) / (perf_counter() - wall),
+        )
+        until = self._now() + SETTLE_SECONDS
+        while (waiting := self._unanswered(phase.name)) and self._now() < until:
+            gevent.sleep(SETTLE_PAUSE)
+        cells = {name: tally.cell() for (of, name), tally in self._recorder.cells.items() if of == phase.name}
+        for arrival in waiting:
+            cells.setdefault(arrival.action, Tally().cell()).failed += 1
+        step.cells[phase.name] = cells
+        whole.steps[phase.name] = step
+
+    def _unanswered(self, phase: str) -> list[Arrival]:
+        return [one.args[0] for one in list(self._under_way.greenlets) if one.args[0].phase == phase]
+
     def _report(self) -> None:
         cpu, at = time.process_time(), perf_counter()
         while True:
@@ -220,6 +254,7 @@ class Run:
                 dropped=self._share.dropped,
                 under_way=len(self._under_way),
                 cpu_cores=(cpu - used) / (at - begun),
+                steps=self._share.steps,
             )
             put(progress_path(self._path), told)
 

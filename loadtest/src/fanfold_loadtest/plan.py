@@ -71,6 +71,7 @@ class Progress(msgspec.Struct, frozen=True):
         dropped: Of these, never begun.
         under_way: Requests not answered yet.
         cpu_cores: CPU used since it last told, in cores.
+        steps: Of `Share`.
     """
 
     phase: str
@@ -83,6 +84,7 @@ class Progress(msgspec.Struct, frozen=True):
     dropped: int = 0
     under_way: int = 0
     cpu_cores: float = 0.0
+    steps: dict[str, Share] = {}
 
 
 def share_path(plan: Path) -> Path:

@@ -13,22 +13,21 @@ from prometheus_client import REGISTRY
 
 from fanfold_loadtest import last_words, ports
 from fanfold_loadtest.client import ApiError
+from fanfold_loadtest.conclusion import conclude
 from fanfold_loadtest.crew import Crew, work
 from fanfold_loadtest.crowd import read_crowd
 from fanfold_loadtest.documents import DocumentError
 from fanfold_loadtest.errands import Errands
-from fanfold_loadtest.facts import asked
+from fanfold_loadtest.facts import FactsError, required
 from fanfold_loadtest.html import write_all
 from fanfold_loadtest.journey import JourneyError
 from fanfold_loadtest.photos import PhotosMissingError
-from fanfold_loadtest.recording import Recorder
-from fanfold_loadtest.results import document
 from fanfold_loadtest.runner import Local, Run, RunError, perform
-from fanfold_loadtest.scenario import Scenario, load, load_slos, scaled
+from fanfold_loadtest.scenario import Scenario, judged_by, load, scaled
 from fanfold_loadtest.schedule import cluster_events
 from fanfold_loadtest.telemetry import RunCollector
 from fanfold_loadtest.uploads import UploadError, upload
-from fanfold_loadtest.verdict import Verdict, judge
+from fanfold_loadtest.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +38,8 @@ if TYPE_CHECKING:
 
 FACTORS: Final = {"small": 1, "medium": 4, "large": 16}
 NOT_ASKED: Final = "{} acts on the platform it loads: set spec.acts, and the operator does for it what it asks for"
-UNUSABLE: Final = (DocumentError, JourneyError, RunError, ApiError, PhotosMissingError)
+NO_PROMETHEUS: Final = "give the Platform monitoring.prometheus, or set spec.prometheus.url, or slos without leak"
+UNUSABLE: Final = (DocumentError, JourneyError, RunError, ApiError, PhotosMissingError, FactsError)
 LAST_WORDS: Final = Path("/dev/termination-log")
 SECRETS: Final = Path("/run/fanfold/secrets")
 RESULTS: Final = Path("/tmp/results")  # noqa: S108 - in a pod, on a volume of its own
@@ -72,20 +72,17 @@ def pod(  # noqa: PLR0913 - what a LoadTest asks for
     """Lead a run in a pod, for the operator. It ends with a summary, early on SIGTERM and ``POST /cancel``."""
     try:
         factor = FACTORS[profile]
-        wanted = scaled(load(scenario), factor * rate_factor, time_factor, factor)
+        wanted = judged_by(scaled(load(scenario), factor * rate_factor, time_factor, factor), slos)
         if cluster_events(wanted) and not acts:
             raise RunError(NOT_ASKED.format(wanted.name))
-        objectives = load_slos(slos, wanted) if slos else wanted.slos
+        required(prometheus, platform, wanted, NO_PROMETHEUS)
         people = read_crowd(crowd).part(wanted.people) if crowd else None
         done = asyncio.run(_lead(wanted, url.rstrip("/"), seed, workers, admin, crew, people))
     except UNUSABLE as error:
         last.write_bytes(last_words.encoded(last_words.broken(str(error))))
         _say(str(error))
         raise typer.Exit(Verdict.BROKEN) from error
-    recorder = Recorder.of(wanted.seconds, done.shares)
-    judgement = judge(wanted, objectives, recorder, done.shares, interrupted=done.interrupted, mishaps=done.mishaps)
-    charts, trouble = asked(prometheus, platform, done.started.timestamp(), wanted.seconds)
-    content = document(done, recorder, judgement, charts)
+    content, recorder, trouble = conclude(done, prometheus, platform)
     write_all(results, content)
     location, troubles = upload_to, [trouble]
     if upload_to:
@@ -96,7 +93,7 @@ def pod(  # noqa: PLR0913 - what a LoadTest asks for
     said = last_words.summary(content, recorder, location, troubles)
     last.write_bytes(last_words.encoded(said))
     _say("; ".join([said.verdict, *said.reasons]))
-    raise typer.Exit(judgement.verdict)
+    raise typer.Exit(Verdict[content.verdict.upper()])
 
 
 def worker(

@@ -77,6 +77,7 @@ class Share(msgspec.Struct, kw_only=True):
         dropped: Of these, not begun, for too many were under way.
         cpu_percent: Of one core, the generator's process, over the measured phases.
         sample: Messages of some failed requests.
+        steps: The share of each measured phase that is over, by name, where the scenario looks for the capacity.
     """
 
     cells: dict[str, dict[str, Cell]] = {}
@@ -88,6 +89,7 @@ class Share(msgspec.Struct, kw_only=True):
     dropped: int = 0
     cpu_percent: float = 0.0
     sample: list[str] = []
+    steps: dict[str, Share] = {}
 
 
 @dataclass(slots=True)

@@ -28,8 +28,9 @@ from fanfold_loadtest.cluster import acting
 from fanfold_loadtest.journey import UPLOADS, Journey, Step
 from fanfold_loadtest.photos import PHOTOS
 from fanfold_loadtest.plan import PLAN_VARIABLE, Plan, Progress, Reader
-from fanfold_loadtest.recording import Share
-from fanfold_loadtest.schedule import celebrity_posts, cluster_events
+from fanfold_loadtest.recording import Mark, Share
+from fanfold_loadtest.schedule import begins, celebrity_posts, cluster_events
+from fanfold_loadtest.verdict import climb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from fanfold_loadtest.cluster import Actor
     from fanfold_loadtest.crowd import Crowd
     from fanfold_loadtest.population import Degrees
-    from fanfold_loadtest.scenario import Scenario
+    from fanfold_loadtest.scenario import Phase, Scenario
 
 START_SECONDS: Final = 60.0
 """For a Locust process to start, to see who has seen the last post, and to end."""
@@ -163,19 +164,65 @@ async def perform(  # noqa: PLR0913 - what the command asks for
             raise RunError(ENDED_EARLY)
         begin_at = time.time() + SYNC_SECONDS + processes
         parts = [make_plan(journey, scenario, begin_at, (index, processes), seed) for index in range(processes)]
+        halt = Halt(scenario, processes, stop, show)
         async with acting(actor, deeds, begin_at) as acts:
-            shares = await generators.apply(parts, show, stop)
+            shares = await generators.apply(parts, halt.show, stop)
     shares[0].marks += acts.marks
+    halt.clean(shares)
     return Run(
         scenario,
         url,
         seed,
         datetime.fromtimestamp(begin_at, UTC),
         shares,
-        stop.is_set(),
+        stop.is_set() and halt.at is None,
         mishaps=tuple(filter(None, [journey.undrained, *acts.mishaps])),
         degrees=crowd.degrees if crowd else None,
     )
+
+
+class Halt:
+    """Ends the load at the step that is the last for a reason, where the scenario looks for the capacity.
+
+    Attributes:
+        at: That step.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        processes: int,
+        stop: asyncio.Event,
+        show: Callable[[Sequence[Progress], float], None],
+    ) -> None:
+        self.at: Phase | None = None
+        self._scenario, self._processes, self._stop, self._show = scenario, processes, stop, show
+        self._known = 0
+        self._why = ""
+
+    def show(self, progress: Sequence[Progress], at: float) -> None:
+        """Show it, and set `stop` if it is time."""
+        self._show(progress, at)
+        steps = [one.steps for one in progress]
+        known = sum(map(len, steps))
+        wanted = self._scenario.capacity
+        if wanted is None or len(steps) < self._processes or known == self._known or self._stop.is_set():
+            return
+        self._known = known
+        found = climb(wanted, self._scenario, steps)
+        if found.end is not None:
+            self.at, self._why = found.end, found.why
+            self._stop.set()
+
+    def clean(self, shares: Sequence[Share]) -> None:
+        """Mark where it was, and forget the step after it, which was not to be."""
+        if self.at is None:
+            return
+        ends = {phase.name: begin + phase.seconds for phase, begin in begins(self._scenario)}
+        shares[0].marks.append(Mark(ends[self.at.name], f"no further: {self._why}"))
+        later = {name for name, end in ends.items() if end > ends[self.at.name]}
+        for share in shares:
+            share.cells = {name: cells for name, cells in share.cells.items() if name not in later}
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[None, None, None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -20,6 +21,7 @@ Milliseconds = Annotated[float, Meta(gt=0)]
 Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 Action = Literal["feed", "timeline", "post", "like", "follow", "upload", "notify"]
 At = Annotated[float, Meta(ge=0, le=86_400)]
+Usage = Literal["memory", "open-files"]
 Service = Annotated[str, Meta(pattern=r"^[a-z][a-z-]{0,30}$")]
 
 CONSEQUENCES: Final[dict[str, str]] = {"post": "photo", "notify": "notification"}
@@ -113,7 +115,39 @@ class Growth(Struct, frozen=True, forbid_unknown_fields=True, tag="growth", tag_
     beyond_ms: Annotated[float, Meta(ge=0)] = 0.0
 
 
-Slo = Latency | Errors | Freshness | Growth
+class Capacity(Struct, frozen=True, forbid_unknown_fields=True, tag="capacity", tag_field="kind", kw_only=True):
+    """The highest rate at which all of some objectives hold is at least so much.
+
+    Each measured phase is a step that is judged alone when it is over; the first that misses one ends the run.
+
+    Attributes:
+        at_least: Requests a second.
+        holding: What must hold in each step.
+    """
+
+    at_least: Rate
+    holding: Annotated[list[Latency | Errors], Meta(min_length=1)]
+
+
+class Leak(Struct, frozen=True, forbid_unknown_fields=True, tag="leak", tag_field="kind", kw_only=True):
+    """What a component of the platform uses grows from one phase to another by at most so much, as Prometheus tells.
+
+    Attributes:
+        of: `memory`: resident memory, in MiB. `open-files`: file descriptors, connections among them.
+        before: The phase whose average is what it used at first.
+        phase: The phase whose average it uses in the end.
+        at_most_percent: Of what it used at first.
+        beyond: What is too little to tell, in MiB or files.
+    """
+
+    of: Usage
+    before: str
+    phase: str
+    at_most_percent: Annotated[float, Meta(gt=0)]
+    beyond: Annotated[float, Meta(ge=0)] = 0.0
+
+
+Slo = Latency | Errors | Freshness | Growth | Capacity | Leak
 
 
 class Scenario(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -126,7 +160,8 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             users sends its next request after the last was answered; latencies of a stalling server are then too good.
         arrivals: Of the open model: a Poisson process, or evenly spaced.
         people: How many join before the load.
-        readers: `shared`: readers are drawn anew for each request. `once`: each reads once, so that every feed is cold.
+        readers: `shared`: readers are drawn anew for each request. `once`: each reads once, so that every feed is cold;
+            the load ends when all have.
         mix: Weight of each kind of request.
         phases: One after the other.
         slos: What must hold.
@@ -141,6 +176,16 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     mix: Annotated[dict[Action, Weight], Meta(min_length=1)]
     phases: Annotated[list[Phase], Meta(min_length=1, max_length=50)]
     slos: list[Slo] = []
+
+    @property
+    def capacity(self) -> Capacity | None:
+        """What is asked of the highest rate; None: all phases are run."""
+        return next((slo for slo in self.slos if isinstance(slo, Capacity)), None)
+
+    @property
+    def leaks(self) -> list[Leak]:
+        """What is asked of the platform's processes: a Prometheus must tell."""
+        return [slo for slo in self.slos if isinstance(slo, Leak)]
 
     @property
     def seconds(self) -> float:
@@ -206,17 +251,18 @@ def load(name_or_path: str) -> Scenario:
     return scenario
 
 
-def load_slos(path: Path, scenario: Scenario) -> list[Slo]:
-    """Objectives of a file, for this scenario.
+def judged_by(scenario: Scenario, path: Path | None) -> Scenario:
+    """The same scenario with the objectives of a file, if there is one, in place of its own.
 
     Raises:
         DocumentError: The file cannot be used, or speaks of what the scenario does not have.
     """
-    slos = parse(_read(path), SloFile, path.name).slos
-    for slo in slos:
-        if problem := _unknown_in(slo, scenario):
-            raise DocumentError(f"{path.name}: {problem}")
-    return slos
+    if path is None:
+        return scenario
+    wanted = msgspec.structs.replace(scenario, slos=parse(_read(path), SloFile, path.name).slos)
+    if problem := _contradiction(wanted):
+        raise DocumentError(f"{path.name}: {problem}")
+    return wanted
 
 
 def _read(path: Path) -> str:
@@ -236,19 +282,37 @@ def _contradiction(scenario: Scenario) -> str | None:
     for phase in scenario.phases:
         if late := [event for event in phase.events if event.at >= phase.seconds]:
             return f"phases: {phase.name}: an event at {late[0].at:g} s, but the phase lasts {phase.seconds:g} s"
+    if scenario.capacity and (problem := _no_steps(scenario)):
+        return f"slos: capacity: {problem}"
     return next((problem for slo in scenario.slos if (problem := _unknown_in(slo, scenario))), None)
 
 
+def _no_steps(scenario: Scenario) -> str | None:
+    """Why the measured phases are no steps on the way to the highest rate."""
+    rates = [phase.rate for phase in scenario.phases if phase.measured]
+    if any(later <= earlier for earlier, later in pairwise(rates)):
+        return "the rates of measured phases must rise"
+    if scenario.model == "closed":
+        return "a closed model has users, not rates; let the model be open"
+    if sum(isinstance(slo, Capacity) for slo in scenario.slos) > 1:
+        return "is there twice; put all that must hold into one"
+    if any(one.phase != ANY for slo in scenario.slos if isinstance(slo, Capacity) for one in slo.holding):
+        return "what must hold is asked of every step: leave phase out"
+    return None
+
+
 def _unknown_in(slo: Slo, scenario: Scenario) -> str | None:
+    if isinstance(slo, Capacity):
+        return next((problem for one in slo.holding if (problem := _unknown_in(one, scenario))), None)
     kind = slo.__struct_config__.tag
-    phases = {slo.phase, slo.before} if isinstance(slo, Growth) else {slo.phase}
+    phases = {slo.phase, slo.before} if isinstance(slo, Growth | Leak) else {slo.phase}
     known = {ANY, *scenario.measured}
     if strange := phases - known:
         return (
             f"slos: {kind}: no measured phase {', '.join(sorted(strange))}; there are: {', '.join(scenario.measured)}"
         )
     requests = {ANY, *scenario.mix, *(also for action, also in CONSEQUENCES.items() if action in scenario.mix)}
-    if not isinstance(slo, Freshness) and slo.request not in requests:
+    if not isinstance(slo, Freshness | Leak) and slo.request not in requests:
         return f"slos: {kind}: no request {slo.request}; there are: {', '.join(sorted(requests))}"
     events = [event for phase in scenario.phases for event in phase.events]
     if isinstance(slo, Freshness) and not any(isinstance(event, CelebrityPost) for event in events):

@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Final
 
 from fanfold_loadtest.arrivals import percentile
 from fanfold_loadtest.recording import Recorder, Tally, milliseconds
-from fanfold_loadtest.scenario import ANY, Errors, Freshness, Growth, Latency
+from fanfold_loadtest.scenario import ANY, Capacity, Errors, Freshness, Latency, Leak
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from fanfold_loadtest.recording import Age, Share
-    from fanfold_loadtest.scenario import Scenario, Slo
+    from fanfold_loadtest.scenario import Growth, Phase, Scenario, Slo
+
+    Used = Mapping[tuple[str, str], Mapping[str, float]]
+    """By what is used (`scenario.Usage`) and phase: of each component. MiB of memory; files."""
 
 MAX_LATE_PERCENT: Final = 1.0
 MAX_CPU_PERCENT: Final = 90.0
@@ -66,6 +69,7 @@ def judge(  # noqa: PLR0913 - all that a verdict depends on
     *,
     interrupted: bool = False,
     mishaps: Sequence[str] = (),
+    used: Used | None = None,
 ) -> Judgement:
     """Void before failed: what a bottleneck of the generator adds to latencies is not the platform's fault.
 
@@ -76,24 +80,37 @@ def judge(  # noqa: PLR0913 - all that a verdict depends on
         shares: What each process measured.
         interrupted: Somebody ended it early.
         mishaps: What was to be done to the platform meanwhile and could not be: nothing can be said of its effect.
+        used: What the platform's processes used in each phase, where Prometheus told.
     """
     ages = [age for share in shares for age in share.ages]
-    objectives = tuple(_judge(slo, scenario, recorder, ages) for slo in slos)
-    reasons = [*_why_void(shares, interrupted=interrupted), *mishaps]
-    reasons += [f"nothing was measured for: {one.text}" for one in objectives if one.held is None]
+
+    def judged(slo: Slo) -> Judged:
+        if isinstance(slo, Capacity):
+            return _capacity(slo, scenario, shares)
+        return _leak(slo, used or {}) if isinstance(slo, Leak) else _judge(slo, scenario, recorder, ages)
+
+    objectives = tuple(judged(slo) for slo in slos)
+    reasons = ["the run was interrupted"] if interrupted else []
+    # On the way to the capacity the generator may find its own limit: what was shown below that stands.
+    reasons += [] if any(isinstance(slo, Capacity) for slo in slos) else overtaxed(shares)
+    reasons += mishaps
+    reasons += [_unmeasured(one) for one in objectives if one.held is None]
     if reasons:
         return Judgement(Verdict.VOID, tuple(reasons), objectives)
     missed = tuple(f"{one.text}: {one.measured}" for one in objectives if not one.held)
     return Judgement(Verdict.FAILED if missed else Verdict.PASSED, missed, objectives)
 
 
-def _why_void(shares: Sequence[Share], *, interrupted: bool) -> list[str]:
+def _unmeasured(one: Judged) -> str:
+    return f"{one.text}: {one.measured}" if one.measured else f"nothing was measured for: {one.text}"
+
+
+def overtaxed(shares: Sequence[Share]) -> list[str]:
+    """Why these shares tell of the generator, not of the platform; empty if they do not."""
     arrivals = sum(share.arrivals for share in shares)
     late = sum(share.late + share.dropped for share in shares)
     busiest = max((share.cpu_percent for share in shares), default=0.0)
     reasons = []
-    if interrupted:
-        reasons.append("the run was interrupted")
     if arrivals == 0:
         reasons.append("no request was sent")
     elif 100 * late / arrivals > MAX_LATE_PERCENT:
@@ -109,7 +126,9 @@ def _why_void(shares: Sequence[Share], *, interrupted: bool) -> list[str]:
     return reasons
 
 
-def _judge(slo: Slo, scenario: Scenario, recorder: Recorder, ages: Sequence[Age]) -> Judged:
+def _judge(
+    slo: Latency | Errors | Freshness | Growth, scenario: Scenario, recorder: Recorder, ages: Sequence[Age]
+) -> Judged:
     if isinstance(slo, Latency):
         return _latency(slo, _sum(slo, scenario, recorder))
     if isinstance(slo, Errors):
@@ -173,3 +192,86 @@ def _growth(slo: Growth, recorder: Recorder) -> Judged:
     limit = max(before * (1 + slo.at_most_percent / 100), before + slo.beyond_ms)
     percent = 100 * (after / before - 1)
     return Judged(text, f"{before:.1f} ms to {after:.1f} ms ({percent:+.0f} %)", after <= limit)
+
+
+@dataclass(frozen=True, slots=True)
+class Climb:
+    """How far a run came on the way to the capacity.
+
+    Attributes:
+        held: The last step in which everything held.
+        end: The step that is the last for a reason; None: there was none, or it is yet to come.
+        missed: What it missed.
+        void: Why it says nothing of the platform.
+    """
+
+    held: Phase | None
+    end: Phase | None = None
+    missed: tuple[Judged, ...] = ()
+    void: tuple[str, ...] = ()
+
+    @property
+    def why(self) -> str:
+        """What ended it."""
+        return "; ".join([*self.void, *(f"{one.text}: {one.measured}" for one in self.missed)])
+
+
+def climb(slo: Capacity, scenario: Scenario, steps: Sequence[Mapping[str, Share]]) -> Climb:
+    """Judge the steps that are over, in their order, up to the one that misses something.
+
+    Args:
+        slo: What must hold in each.
+        scenario: What is run.
+        steps: Of each process, those that are over for it.
+    """
+    held = None
+    for phase in scenario.phases:
+        shares = [of[phase.name] for of in steps if phase.name in of]
+        if not phase.measured:
+            continue
+        if not shares or len(shares) < len(steps):
+            break
+        if reasons := overtaxed(shares):
+            return Climb(held, phase, void=tuple(reasons))
+        recorder = Recorder.of(scenario.seconds, shares)
+        judged = [_judge(one, scenario, recorder, ()) for one in slo.holding]
+        if unmeasured := tuple(_unmeasured(one) for one in judged if one.held is None):
+            return Climb(held, phase, void=unmeasured)
+        if missed := tuple(one for one in judged if not one.held):
+            return Climb(held, phase, missed)
+        held = phase
+    return Climb(held)
+
+
+def _capacity(slo: Capacity, scenario: Scenario, shares: Sequence[Share]) -> Judged:
+    asked = " and ".join(_judge(one, scenario, Recorder(1), ()).text for one in slo.holding)
+    text = f"capacity, with {asked}, at least {slo.at_least:g} requests a second"
+    found = climb(slo, scenario, [share.steps for share in shares])
+    if found.held is None and found.end is None:
+        return Judged(text, "", None)
+    reached = f"{found.held.rate:g}/s held" if found.held else "no rate held"
+    if found.end is None:
+        measured = f"{reached}, the end was not found"
+    else:
+        measured = f"{reached}; at {found.end.rate:g}/s {found.why}"
+    if found.held and found.held.rate >= slo.at_least:
+        return Judged(text, measured, held=True)
+    return Judged(text, measured, held=False if found.missed else None)
+
+
+def _leak(slo: Leak, used: Used) -> Judged:
+    what, unit = ("memory", "MiB") if slo.of == "memory" else ("open files", "files")
+    text = f"{what} of each component grows from {slo.before} to {slo.phase} by at most {slo.at_most_percent:g} %"
+    text += f" or {slo.beyond:g} {unit}" if slo.beyond else ""
+    first, last = used.get((slo.of, slo.before), {}), used.get((slo.of, slo.phase), {})
+    both = sorted(first.keys() & last.keys())
+    if not both:
+        return Judged(text, "", None)
+    leaking = [
+        name
+        for name in both
+        if last[name] > max(first[name] * (1 + slo.at_most_percent / 100), first[name] + slo.beyond)
+    ]
+    shown = leaking or [max(both, key=lambda name: last[name] - first[name])]
+    measured = ", ".join(f"{name} {first[name]:.0f} to {last[name]:.0f} {unit}" for name in shown)
+    return Judged(text, measured if leaking else f"most: {measured}", held=not leaking)

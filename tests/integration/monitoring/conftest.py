@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import pytest
 import yaml
 
 from dashboards.query import Prometheus, Window
 from fanfold.dev.platform import DevPlatform, Options
 from fanfold.dev.process import ChildProcess, free_ports
+from tests.integration.prometheus import start_prometheus
 
 ROOT = Path(__file__).resolve().parents[3]
 READY_SECONDS = 240
@@ -64,20 +63,6 @@ class Observed:
         return Window(self.started, time.time(), 2.0, rate="15s")
 
 
-def until(holds: Callable[[], bool], what: str, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.3)
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(url, trust_env=False, timeout=30).is_success
-    except httpx.TransportError:
-        return False
-
-
 def configuration(platform: DevPlatform, run: str, canary: str) -> str:
     """As `dashboards/prometheus/prometheus.yaml` labels pods of a cluster."""
     targets = [
@@ -97,20 +82,6 @@ def configuration(platform: DevPlatform, run: str, canary: str) -> str:
             ],
         }
     )
-
-
-def start_prometheus(stack: ExitStack, folder: Path, config: str) -> str:
-    program = shutil.which("prometheus")
-    assert program, "tools/install-prometheus.sh puts it into .build/bin"
-    (folder / "prometheus.yml").write_text(config)
-    (port,) = free_ports(1)
-    command = [program, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
-    command.append(f"--web.listen-address=127.0.0.1:{port}")
-    server = ChildProcess("prometheus", command, log=folder / "prometheus.log")
-    stack.callback(server.stop)
-    url = f"http://127.0.0.1:{port}"
-    until(lambda: answers(f"{url}/-/ready"), server.tail(), 60)
-    return url
 
 
 @pytest.fixture(scope="package")

@@ -9,8 +9,8 @@ import pytest
 from fanfold_loadtest.comparison import compare
 from fanfold_loadtest.documents import parse
 from fanfold_loadtest.recording import Age, Recorder, Share, histogram, milliseconds, record
-from fanfold_loadtest.scenario import Errors, Freshness, Growth, Latency, Scenario, Slo
-from fanfold_loadtest.verdict import Judgement, Verdict, judge
+from fanfold_loadtest.scenario import Capacity, Errors, Freshness, Growth, Latency, Leak, Scenario, Slo
+from fanfold_loadtest.verdict import Judged, Judgement, Verdict, climb, judge
 
 SCENARIO = parse(
     """\
@@ -154,6 +154,110 @@ def test_growth_is_measured_from_phase_to_phase_beyond_what_is_too_little_to_tel
     assert judgement.verdict is Verdict.FAILED
     assert "10.0 ms to 15.0 ms (+50 %)" in judgement.reasons[0]
     assert verdict([msgspec.structs.replace(grown, beyond_ms=6)], recorder).verdict is Verdict.PASSED
+
+
+CLIMB = parse(
+    """\
+name: climbing
+description: Three rates, and what must hold at each.
+mix: {feed: 1}
+phases:
+  - {name: warm-up, seconds: 10, rate: 1, measured: false}
+  - {name: r5, seconds: 10, rate: 5}
+  - {name: r10, seconds: 10, rate: 10}
+  - {name: r20, seconds: 10, rate: 20}
+""",
+    Scenario,
+    "x",
+)
+
+
+def step(phase: str, seconds: float = 0.01, failed: int = 0, **facts: object) -> Share:
+    """What one process has of a step: a hundred answers."""
+    recorder = Recorder(1)
+    for number in range(100):
+        recorder.add(phase, "feed", 0, seconds, "500" if number < failed else None)
+    share = Share(**{"arrivals": 100, **facts})  # type: ignore[arg-type]
+    recorder.put_into(share)
+    return share
+
+
+def steps(*of: Share) -> dict[str, Share]:
+    return {next(iter(share.cells)): share for share in of}
+
+
+def capacity(at_least: float, *processes: dict[str, Share]) -> tuple[Verdict, Judged]:
+    holding: list[Latency | Errors] = [
+        Latency(request="feed", percentile=99, at_most_ms=100),
+        Errors(at_most_percent=1),
+    ]
+    slo = Capacity(at_least=at_least, holding=holding)
+    # That the generator was overtaxed at its last step takes nothing from what was shown before.
+    shares = [Share(arrivals=100, late=100, steps=one) for one in processes]
+    judgement = judge(CLIMB, [slo], Recorder(40), shares)
+    return judgement.verdict, judgement.objectives[0]
+
+
+def test_the_capacity_is_the_step_before_the_first_that_misses_something() -> None:
+    broke = steps(step("r5"), step("r10", failed=1), step("r20", seconds=0.2))
+    verdict, found = capacity(10, broke)
+    assert (verdict, found.held) == (Verdict.PASSED, True)
+    assert found.text == (
+        "capacity, with p99 of feed at most 100 ms and failed of all requests at most 1 %, "
+        "at least 10 requests a second"
+    )
+    assert found.measured.startswith("10/s held; at 20/s p99 of feed at most 100 ms: 200.")
+    assert capacity(11, broke)[0] is Verdict.FAILED
+    verdict, found = capacity(5, steps(step("r5", failed=2)))
+    assert verdict is Verdict.FAILED
+    assert found.measured == "no rate held; at 5/s failed of all requests at most 1 %: 2 % (2 of 100)"
+
+
+def test_a_run_that_did_not_find_the_end_or_only_the_generators_shows_no_more_than_it_did() -> None:
+    assert capacity(10, steps(step("r5"), step("r10")))[0] is Verdict.PASSED
+    verdict, found = capacity(20, steps(step("r5"), step("r10")))
+    assert (verdict, found.measured) == (Verdict.VOID, "10/s held, the end was not found")
+    tired = steps(step("r5"), step("r10"), step("r20", seconds=5, cpu_percent=95.0))
+    assert capacity(10, tired)[0] is Verdict.PASSED
+    verdict, found = capacity(20, tired)
+    assert (verdict, found.measured.partition(":")[0]) == (
+        Verdict.VOID,
+        "10/s held; at 20/s a generator process used 95 % of a core (at most 90 %)",
+    )
+    assert capacity(5, {})[0] is Verdict.VOID
+
+
+def test_a_step_is_judged_when_it_is_over_for_every_process() -> None:
+    slo = Capacity(at_least=5, holding=[Errors(at_most_percent=1)])
+    good, bad = steps(step("r5")), steps(step("r5"), step("r10", failed=100))
+    waiting = climb(slo, CLIMB, [good, bad])
+    assert (waiting.held, waiting.end) == (CLIMB.phases[1], None)
+    over = climb(slo, CLIMB, [good | steps(step("r10")), bad])
+    assert over.end == CLIMB.phases[2]
+    assert over.why == "failed of all requests at most 1 %: 50 % (100 of 200)"
+    mute = climb(Capacity(at_least=5, holding=[Latency(request="x", percentile=9, at_most_ms=1)]), CLIMB, [good])
+    assert (mute.end, mute.why) == (CLIMB.phases[1], "nothing was measured for: p9 of x at most 1 ms")
+
+
+def test_a_leak_is_told_by_component_beyond_what_is_too_little_to_tell() -> None:
+    slo = Leak(of="memory", before="before", phase="during", at_most_percent=10, beyond=32)
+    recorder = recorded(before=[0.01])
+
+    def found(before: dict[str, float], during: dict[str, float]) -> tuple[Verdict, str]:
+        used = {("memory", "before"): before, ("memory", "during"): during, ("open-files", "during"): {"feed": 9e9}}
+        judgement = judge(SCENARIO, [slo], recorder, [Share(arrivals=1)], used=used)
+        return judgement.verdict, judgement.objectives[0].measured
+
+    at_first = {"feed": 100.0, "post": 1000.0, "gone": 5.0}
+    assert found(at_first, {"feed": 132.0, "post": 1099.0}) == (Verdict.PASSED, "most: post 1000 to 1099 MiB")
+    assert found(at_first, {"feed": 133.0, "post": 1101.0}) == (
+        Verdict.FAILED,
+        "feed 100 to 133 MiB, post 1000 to 1101 MiB",
+    )
+    assert found({}, at_first) == (Verdict.VOID, "")
+    assert verdict([slo], recorder).reasons == (
+        "nothing was measured for: memory of each component grows from before to during by at most 10 % or 32 MiB",
+    )
 
 
 def test_two_runs_of_one_thing_do_not_differ_and_of_two_do() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from fanfold_loadtest.documents import DocumentError, parse
 from fanfold_loadtest.pod import FACTORS
-from fanfold_loadtest.scenario import Scenario, built_in, load, load_slos, scaled
+from fanfold_loadtest.scenario import Scenario, built_in, judged_by, load, scaled
 
 GOOD = """\
 name: mine
@@ -40,6 +41,13 @@ def test_the_scenarios_that_users_ask_for_come_along() -> None:
 def test_every_scenario_is_explained_in_the_documentation() -> None:
     page = (Path(__file__).parents[3] / "docs" / "loadtest.md").read_text()
     assert [name for name in built_in() if f"| `{name}` |" not in page] == []
+
+
+def test_every_scenario_is_listed_with_the_test_that_runs_it() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "evidence" / "loadtest.md").read_text()
+    section = page.partition("### Run to their end\n")[2].partition("\n## ")[0]
+    told = [line.split(" | ")[0] for line in section.splitlines() if line.startswith("| `")]
+    assert sorted(name for cell in told for name in re.findall(r"`([a-z-]+)`", cell)) == sorted(built_in())
 
 
 def test_a_herd_has_a_person_for_each_read_and_more() -> None:
@@ -86,6 +94,26 @@ def test_a_herd_has_a_person_for_each_read_and_more() -> None:
             "{kind: freshness, percentile: 95, at_most_ms: 1}",
             "slos: freshness: nothing is published",
         ),
+        (
+            "{kind: errors, at_most_percent: 1}",
+            "{kind: leak, of: memory, before: first, phase: steady, at_most_percent: 1}",
+            "slos: leak: no measured phase first; there are: steady",
+        ),
+        (
+            "{kind: errors, at_most_percent: 1}",
+            "{kind: leak, of: patience, before: steady, phase: steady, at_most_percent: 1}",
+            "mine.yaml:9: slos[0].of: Invalid enum value 'patience'",
+        ),
+        (
+            "{kind: errors, at_most_percent: 1}",
+            "{kind: capacity, at_least: 5, holding: [{kind: errors, phase: steady, at_most_percent: 1}]}",
+            "slos: capacity: what must hold is asked of every step: leave phase out",
+        ),
+        (
+            "{kind: errors, at_most_percent: 1}",
+            "{kind: capacity, at_least: 5, holding: [{kind: errors, request: post, at_most_percent: 1}]}",
+            "slos: errors: no request post; there are: *, feed",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_file_line_field_and_what_is_allowed(
@@ -99,6 +127,29 @@ def test_a_mistake_is_named_with_file_line_field_and_what_is_allowed(
     text = str(caught.value)
     assert message in text
     assert "\n" not in text
+
+
+CAPACITY = "{kind: capacity, at_least: 5, holding: [{kind: errors, at_most_percent: 1}]}"
+
+
+@pytest.mark.parametrize(
+    ("replace", "by", "message"),
+    [
+        ("rate: 9", "rate: 5", "slos: capacity: the rates of measured phases must rise"),
+        ("model: open", "model: closed", "slos: capacity: a closed model has users, not rates"),
+        ("slos: [", f"slos: [{CAPACITY}, ", "is there twice"),
+    ],
+)
+def test_steps_on_the_way_to_the_capacity_must_be_some(tmp_path: Path, replace: str, by: str, message: str) -> None:
+    steps = "model: open\nphases: [{name: a, seconds: 1, rate: 5}, {name: b, seconds: 1, rate: 9}]\n"
+    text = f"{GOOD.partition('phases')[0]}{steps}slos: [{CAPACITY}]"
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    assert load(str(path)).capacity is not None
+    assert replace in text
+    path.write_text(text.replace(replace, by))
+    with pytest.raises(DocumentError, match=message):
+        load(str(path))
 
 
 def test_an_unknown_name_is_answered_with_those_there_are() -> None:
@@ -118,10 +169,11 @@ def test_a_file_that_is_not_there_or_empty_is_named(tmp_path: Path) -> None:
 def test_objectives_of_a_file_are_checked_against_the_scenario(tmp_path: Path) -> None:
     path = tmp_path / "slos.yaml"
     path.write_text("slos: [{kind: latency, request: feed, phase: steady, percentile: 99, at_most_ms: 5}]")
-    (slo,) = load_slos(path, load("browse"))
+    (slo,) = judged_by(load("browse"), path).slos
     assert slo.at_most_ms == 5  # type: ignore[union-attr]
     with pytest.raises(DocumentError, match=r"slos\.yaml: slos: latency: no measured phase steady"):
-        load_slos(path, load("celebrity"))
+        judged_by(load("celebrity"), path)
+    assert judged_by(load("browse"), None) == load("browse")
 
 
 def test_another_size_keeps_the_shape() -> None:
