@@ -47,17 +47,17 @@ def folder() -> Iterator[Path]:
 
 def sql(stores: BackingStores, *statements: str) -> list[object]:
     async def run() -> list[object]:
-        connection = await asyncpg.connect(stores.database_url.replace("+asyncpg", ""), timeout=10)
+        connection = await asyncpg.connect(stores.database_url.replace("+asyncpg", ""), timeout=60)
         try:
-            return [await connection.fetchval(statement, timeout=10) for statement in statements]
+            return [await connection.fetchval(statement, timeout=60) for statement in statements]
         finally:
-            await connection.close(timeout=10)
+            await connection.close(timeout=60)
 
     return asyncio.run(run())
 
 
 def objects(stores: BackingStores, secret_key: str | None = None) -> Minio:
-    pool = urllib3.PoolManager(timeout=10, retries=False)
+    pool = urllib3.PoolManager(timeout=60, retries=False)
     address = stores.s3_endpoint.removeprefix("http://")
     key = secret_key or stores.s3_secret_key
     return Minio(address, stores.s3_access_key, key, secure=False, region="us-east-1", http_client=pool)
@@ -129,7 +129,7 @@ def test_nobody_gets_in_without_the_password(stores: BackingStores) -> None:
     async def connect() -> None:
         url = stores.database_url.replace("+asyncpg", "")
         secret = url.split(":")[2].split("@")[0]
-        await asyncpg.connect(url.replace(secret, "guess"), timeout=10)
+        await asyncpg.connect(url.replace(secret, "guess"), timeout=60)
 
     with pytest.raises(asyncpg.InvalidPasswordError):
         asyncio.run(connect())
@@ -181,7 +181,7 @@ def test_the_stores_end_when_their_owner_is_killed_and_the_next_owner_starts_the
         assert len(pids) == 3
     finally:
         owner.kill()
-        owner.communicate(timeout=10)
+        owner.communicate(timeout=60)
     with BackingStores(folder) as stores:
         assert sql(stores, "SELECT 1") == [1]
         assert not any(alive(pid) for pid in pids)

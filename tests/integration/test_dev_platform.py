@@ -79,7 +79,7 @@ class Running:
     def register(self, name: str) -> int:
         body = {"username": name, "password": "correct horse battery"}
         try:
-            return httpx.post(f"{self.url}/v1/accounts", json=body, trust_env=False).status_code
+            return httpx.post(f"{self.url}/v1/accounts", json=body, trust_env=False, timeout=60).status_code
         except httpx.TransportError:
             return 0
 

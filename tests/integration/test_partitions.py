@@ -167,7 +167,7 @@ def made_twins(columns: dict[str, str]) -> tuple[MetaData, set[str]]:
 async def engine(stores: BackingStores, columns: dict[str, str]) -> AsyncIterator[AsyncEngine]:
     """A database whose hot tables are partitioned, some rows in each."""
     name = f"partitioned_{secrets.token_hex(4)}"
-    server = await asyncpg.connect(stores.database_url.replace("+asyncpg", ""), timeout=10)
+    server = await asyncpg.connect(stores.database_url.replace("+asyncpg", ""), timeout=60)
     await server.execute(f"CREATE DATABASE {name}")
     made = create_async_engine(f"{stores.database_url.rpartition('/')[0]}/{name}")
     tables, _ = made_twins(columns)
@@ -176,7 +176,7 @@ async def engine(stores: BackingStores, columns: dict[str, str]) -> AsyncIterato
     yield made
     await made.dispose()
     await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await server.close(timeout=10)
+    await server.close(timeout=60)
 
 
 async def explained(engine: AsyncEngine, query: Query) -> list[dict[str, Any]]:
@@ -234,7 +234,7 @@ async def test_the_pages_commands_partition_a_table_in_use(database_url: str) ->
     async with database.transaction() as session:
         for one in AUTHORS[1:]:
             await follow.add(session, one, AUTHORS[0])
-    connection = await asyncpg.connect(database_url.replace("+asyncpg", ""), timeout=10)
+    connection = await asyncpg.connect(database_url.replace("+asyncpg", ""), timeout=60)
     await connection.execute(commands)
     parts = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'follow.follower'::regclass"
     assert await connection.fetchval(parts) == 8
@@ -245,7 +245,7 @@ async def test_the_pages_commands_partition_a_table_in_use(database_url: str) ->
         page = await follow.followers_page(session, AUTHORS[0], UUID(int=0), 100)
     assert page == b"".join(sorted(one.bytes for one in (*AUTHORS[2:], ME)))
     assert await schema_names(connection) == {"follower_pkey", "follower_newest_idx"}
-    await connection.close(timeout=10)
+    await connection.close(timeout=60)
     await database.close()
 
 

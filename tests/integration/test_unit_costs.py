@@ -79,7 +79,7 @@ def rows() -> dict[str, tuple[list[str], Callable[[int], tuple[Any, ...]]]]:
 
 
 async def test_the_bytes_of_rows_are_what_the_page_says(database_url: str) -> None:
-    connection = await asyncpg.connect(database_url.replace("+asyncpg", ""), timeout=10)
+    connection = await asyncpg.connect(database_url.replace("+asyncpg", ""), timeout=60)
     found: dict[str, int] = {}
     try:
         for name, (columns, make) in rows().items():
@@ -90,7 +90,7 @@ async def test_the_bytes_of_rows_are_what_the_page_says(database_url: str) -> No
             size = await connection.fetchval(f"SELECT pg_total_relation_size('{name}'::regclass)")
             found[name] = round(size / ROWS)
     finally:
-        await connection.close(timeout=10)
+        await connection.close(timeout=60)
     check(found)
 
 
@@ -132,7 +132,7 @@ async def test_the_bytes_of_keys_are_what_the_page_says(house: Any) -> None:
 async def emptied(redis: Any) -> int:
     """Bytes in use once nothing is kept: Valkey frees what was in the background, which must not count as a saving."""
     await redis.execute_command("FLUSHALL", "SYNC")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             used = (await redis.info("memory"))["used_memory"]
             await asyncio.sleep(0.25)

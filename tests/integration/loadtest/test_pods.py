@@ -138,7 +138,7 @@ async def test_told_to_end_it_keeps_its_report_marked_as_interrupted(pods: Pods,
     await house.start("image-worker", image_processes=1)
     async with started(pods.log, *pods.master(300)) as process, asyncio.timeout(LIMIT):
         await figures(pods.admin)
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
             assert (await client.post(f"http://127.0.0.1:{pods.admin}/cancel")).status_code == 204
         assert await process.wait() == Verdict.VOID, pods.log.read_text()
     said = pods.summary()
