@@ -86,10 +86,12 @@ ALL: tuple[Stage, ...] = (
     ("build the images", _build_images),
     ("end to end on the native cluster", _pytest("e2e", "tests/e2e", "-m", "not long", "--timeout=900", seconds=2700)),
 )
+EXPLORED: Final = ("tests/unit", "tests/integration/feed", "tests/integration/follow", "tests/integration/profile")
 LONG: tuple[Stage, ...] = (
     ("build the cluster", _build_cluster),
     ("install helm", _helm),
     ("build the images", _build_images),
+    ("other examples of every property", _pytest("explore", *EXPLORED, "--hypothesis-profile=explore", seconds=1800)),
     ("the whole document", _pytest("long-api", "tests/integration/api", "-m", "long", seconds=600)),
     ("two nodes, and a load that rises and falls", _pytest("long", "tests/e2e", "-m", "long", seconds=3600)),
 )
