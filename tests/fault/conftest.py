@@ -52,7 +52,8 @@ if TYPE_CHECKING:
 
 REPLICAS = 2
 PEOPLE = 24
-REQUEST_SECONDS = 4.0
+REQUEST_SECONDS = 30.0
+"""More than anything takes on a busy machine."""
 OUTLIER_ERRORS = 5
 HOST = "127.0.0.1"
 START_SECONDS = 60.0
@@ -109,7 +110,7 @@ class Replica:
 
     async def refused_late(self) -> float:
         """Requests that came after their deadline."""
-        async with httpx.AsyncClient(timeout=5) as client:
+        async with httpx.AsyncClient(timeout=60) as client:
             lines = (await client.get(f"http://{HOST}:{self._admin}/metrics")).text.splitlines()
         wanted = [line for line in lines if line.startswith("fanfold_http_requests_total") and 'status="504"' in line]
         return sum(float(line.rpartition(" ")[2]) for line in wanted)
@@ -162,8 +163,8 @@ class Gateway:
     """A whole gateway, as ``fanfold run gateway`` starts it, on ports of its own."""
 
     def __init__(self, settings: Any) -> None:
-        self.client = httpx.AsyncClient(base_url=f"http://{HOST}:{settings.traffic_port}", timeout=30)
-        self.admin = httpx.AsyncClient(base_url=f"http://{HOST}:{settings.admin_port}", timeout=30)
+        self.client = httpx.AsyncClient(base_url=f"http://{HOST}:{settings.traffic_port}", timeout=60)
+        self.admin = httpx.AsyncClient(base_url=f"http://{HOST}:{settings.admin_port}", timeout=60)
         self._settings = settings
         self._stack = AsyncExitStack()
 
@@ -239,7 +240,8 @@ class Scene:
             "snapshot_cache": self.cache,
             "request_seconds": REQUEST_SECONDS,
             "outlier_errors": OUTLIER_ERRORS,
-            "connect_seconds": 0.5,
+            "outlier_seconds": 300,
+            "connect_seconds": 10,
             "snapshot_confirm_seconds": 60,
             "grace_seconds": 0.3,
             **self.settings,
@@ -251,6 +253,12 @@ class Scene:
         """Another in its place, as a container that is started again on its volume."""
         await self.gateway.stop()
         await self.start_gateway()
+
+    async def lose_patience(self) -> None:
+        """Another gateway, which waits for some seconds and no more: for tests of what does not answer."""
+        self.settings = {"request_seconds": 4, "connect_seconds": 2}
+        await self.restart_gateway()
+        await until(self.gateway.ready, "a ready gateway")
 
     async def saved(self) -> bool:
         """Whether the snapshot in force is on disk: it is so soon after."""
@@ -276,12 +284,12 @@ class Scene:
     async def comments(self) -> Counter[str]:
         """How often each text was written, whatever anybody was told."""
         url = self._secrets.read("database_url").replace("+asyncpg", "")
-        connection = await asyncpg.connect(url, timeout=10)
+        connection = await asyncpg.connect(url, timeout=60)
         try:
             rows = await connection.fetch("SELECT text FROM activity.comment WHERE post_id = $1", self.post)
             return Counter(row["text"] for row in rows)
         finally:
-            await connection.close(timeout=10)
+            await connection.close(timeout=60)
 
 
 @pytest.fixture

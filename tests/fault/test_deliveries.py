@@ -121,7 +121,7 @@ class Scribe:
         self.database = Database.connect(settings)
         self.redis = redis
         self._signer = IdentitySigner(settings.secrets.read("identity_key"))
-        self.client = httpx.AsyncClient(base_url=feed_url, timeout=20)
+        self.client = httpx.AsyncClient(base_url=feed_url, timeout=60)
 
     async def author(self, followers: int) -> tuple[UUID, list[UUID]]:
         """Somebody, and those who follow them."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.fault.conftest import Replica, Scene
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
 SPREAD = 60
 """Good answers after which both replicas have certainly been used by everybody."""
@@ -53,6 +53,7 @@ async def test_a_killed_replica_costs_only_what_may_not_be_repeated(
 async def test_a_paused_replica_costs_the_wait_until_it_is_ejected(
     scene: Scene, replicas: list[Replica], executed_once: Callable[..., None]
 ) -> None:
+    await scene.lose_patience()
     journey = scene.journey()
     async with journey.under_way() as outcomes:
         await journey.more(SPREAD)
@@ -71,6 +72,7 @@ async def test_a_paused_replica_costs_the_wait_until_it_is_ejected(
 async def test_packets_dropped_before_a_replica_cost_the_wait_until_it_is_ejected(
     scene: Scene, executed_once: Callable[..., None]
 ) -> None:
+    await scene.lose_patience()
     journey = scene.journey()
     async with journey.under_way() as outcomes:
         await journey.more(SPREAD)
@@ -84,6 +86,7 @@ async def test_packets_dropped_before_a_replica_cost_the_wait_until_it_is_ejecte
 
 
 async def test_a_request_that_arrives_after_its_deadline_does_nothing(scene: Scene, replicas: list[Replica]) -> None:
+    await scene.lose_patience()
     person = scene.owned_by(0)
     assert await comment(scene, person, "in time") == 201
     await scene.links[0].freeze()
@@ -133,6 +136,11 @@ async def test_losing_every_eighth_answer_fails_no_read_and_does_nothing_twice(
         await journey.more(SPREAD)
         scene.links[0].lose_every = 8
         await journey.more(4 * SPREAD)
+
+        async def lost() -> bool:
+            return bool(outcomes.unsure)
+
+        await until(lost, "a comment whose answer is lost")
         scene.links[0].lose_every = 0
     assert set(outcomes.failed) <= {("POST", 502), ("POST", BROKEN_OFF), ("GET", BROKEN_OFF)}
     assert outcomes.unsure

@@ -14,7 +14,7 @@ from tests.fault.conftest import until
 if TYPE_CHECKING:
     from tests.fault.conftest import Scene
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
 # What comes in place of a snapshot of epoch 5, and a word of why it is not taken.
 LIES: Final[dict[str, tuple[Callable[[bytes], bytes], str]]] = {
