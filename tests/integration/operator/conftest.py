@@ -7,119 +7,41 @@ Deployments, EndpointSlices and garbage collection are Kubernetes' own.
 from __future__ import annotations
 
 import asyncio
-import base64
 import os
 import secrets
 import select
-import ssl
 import subprocess
-import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
-import httpx
 import pytest
 import yaml
 
-from fanfold.contracts.components import COMPONENTS, MIGRATION_REFUSED
-from fanfold.contracts.resources import LOADTEST_LABEL, PLATFORM_LABEL, SERVICE_LABEL
+from fanfold.contracts.components import COMPONENTS
+from fanfold.contracts.resources import PLATFORM_LABEL
 from fanfold.contracts.snapshot import SNAPSHOT_KEY, decode
+from fanfold_operator import error_rate, load_runs, reconcile, reconcile_loadtest
 from fanfold_operator.api import Api
-from fanfold_operator.autoscale import backlog
+from fanfold_operator.autoscale import backlog, scaler
 from fanfold_operator.error_rate import REQUESTS
 from fanfold_operator.kinds import CONFIG_MAP, ENDPOINT_SLICE, Key
 from fanfold_operator.operator import Operator, Options
 from fanfold_operator.planning.actions import Images
 from fanfold_operator.planning.acts import Act, Wish
 from fanfold_operator.scrape import Sample, Scrape
+from tests.integration.operator.kube import Kube, Manifest, made_namespace
+from tests.integration.operator.kubelet import Kubelet
 
 ROOT = Path(__file__).parents[3]
 BINARY = ROOT / ".build" / "bin" / "fanfold-cluster"
-START_SECONDS = 60
-Manifest = dict[str, Any]
-PLURALS = {
-    "Namespace": ("api/v1", "namespaces"),
-    "Secret": ("api/v1", "secrets"),
-    "Service": ("api/v1", "services"),
-    "ConfigMap": ("api/v1", "configmaps"),
-    "Pod": ("api/v1", "pods"),
-    "Event": ("api/v1", "events"),
-    "ServiceAccount": ("api/v1", "serviceaccounts"),
-    "PersistentVolumeClaim": ("api/v1", "persistentvolumeclaims"),
-    "Deployment": ("apis/apps/v1", "deployments"),
-    "StatefulSet": ("apis/apps/v1", "statefulsets"),
-    "Job": ("apis/batch/v1", "jobs"),
-    "HorizontalPodAutoscaler": ("apis/autoscaling/v2", "horizontalpodautoscalers"),
-    "PodDisruptionBudget": ("apis/policy/v1", "poddisruptionbudgets"),
-    "NetworkPolicy": ("apis/networking.k8s.io/v1", "networkpolicies"),
-    "EndpointSlice": ("apis/discovery.k8s.io/v1", "endpointslices"),
-    "Role": ("apis/rbac.authorization.k8s.io/v1", "roles"),
-    "RoleBinding": ("apis/rbac.authorization.k8s.io/v1", "rolebindings"),
-    "ClusterRole": ("apis/rbac.authorization.k8s.io/v1", "clusterroles"),
-    "ClusterRoleBinding": ("apis/rbac.authorization.k8s.io/v1", "clusterrolebindings"),
-    "CustomResourceDefinition": ("apis/apiextensions.k8s.io/v1", "customresourcedefinitions"),
-    "Platform": ("apis/fanfold.dev/v1alpha1", "platforms"),
-    "PlatformService": ("apis/fanfold.dev/v1alpha1", "platformservices"),
-    "HashRing": ("apis/fanfold.dev/v1alpha1", "hashrings"),
-    "LoadTest": ("apis/fanfold.dev/v1alpha1", "loadtests"),
-    "ScaledObject": ("apis/keda.sh/v1alpha1", "scaledobjects"),
-    "HTTPRoute": ("apis/gateway.networking.k8s.io/v1", "httproutes"),
-}
-CLUSTER_WIDE = {"Namespace", "CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"}
-
-
-class Kube:
-    """A client of its own for the tests, so that the operator's is not tested by itself."""
-
-    def __init__(self, kubeconfig: Path) -> None:
-        loaded = yaml.safe_load(kubeconfig.read_text())
-        cluster, user = loaded["clusters"][0]["cluster"], loaded["users"][0]["user"]
-        with tempfile.NamedTemporaryFile() as file:
-            for name in ("client-certificate-data", "client-key-data"):
-                file.write(base64.b64decode(user[name]))
-            file.flush()
-            authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
-            context = ssl.create_default_context(cadata=authority)
-            context.load_cert_chain(file.name)
-        self.client = httpx.Client(base_url=cluster["server"], verify=context, timeout=15, trust_env=False)
-
-    def call(self, method: str, path: str, body: Any = None, content: str = "application/json", **query: str) -> Any:
-        answer = self.client.request(method, path, json=body, params=query, headers={"Content-Type": content})
-        assert answer.status_code < 300, answer.json()["message"]
-        return answer.json()
-
-    def path(self, kind: str, namespace: str, name: str = "") -> str:
-        prefix, plural = PLURALS[kind]
-        middle = "" if kind in CLUSTER_WIDE else f"/namespaces/{namespace}"
-        return f"/{prefix}{middle}/{plural}" + (f"/{name}" if name else "")
-
-    def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
-        answer = self.client.get(self.path(kind, namespace, name))
-        return None if answer.status_code == 404 else answer.raise_for_status().json()
-
-    def list(self, kind: str, namespace: str) -> list[Manifest]:
-        items: list[Manifest] = self.call("GET", self.path(kind, namespace))["items"]
-        return items
-
-    def apply(self, manifest: Manifest, namespace: str = "", manager: str = "tests", **query: str) -> Manifest:
-        name = manifest["metadata"]["name"]
-        path = self.path(manifest["kind"], namespace, name)
-        content = "application/apply-patch+yaml"
-        answer: Manifest = self.call("PATCH", path, manifest, content, fieldManager=manager, **query)
-        return answer
-
-    def patch(self, kind: str, namespace: str, name: str, body: Any, subresource: str = "", **query: str) -> Manifest:
-        path = self.path(kind, namespace, name) + subresource
-        answer: Manifest = self.call("PATCH", path, body, "application/merge-patch+json", **query)
-        return answer
-
-    def delete(self, kind: str, namespace: str, name: str) -> None:
-        self.call("DELETE", self.path(kind, namespace, name), {"propagationPolicy": "Background"})
+START_SECONDS = 120
+WAIT_SECONDS = 60
+"""Most that something takes which is done in a moment, or in a few seconds, on a quiet machine."""
+REST_SECONDS = 120
 
 
 def _await_ready(process: subprocess.Popen[str], log: Path) -> str:
@@ -170,7 +92,7 @@ def kube(kubeconfig: Path, eventually: Callable[..., Any]) -> Iterator[Kube]:
 def eventually() -> Callable[..., Any]:
     """Call until the answer is true, and give it."""
 
-    def wait(check: Callable[[], Any], seconds: float = 20) -> Any:
+    def wait(check: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:
         deadline = time.monotonic() + seconds
         while not (answer := check()):
             assert time.monotonic() < deadline, f"waited {seconds} s in vain"
@@ -182,119 +104,9 @@ def eventually() -> Callable[..., Any]:
 
 @pytest.fixture
 def namespace(kube: Kube) -> Iterator[str]:
-    name = f"test-{secrets.token_hex(4)}"
-    kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    yield name
-    kube.delete("Namespace", "", name)
-
-
-class Kubelet:
-    """Plays the node: binds pods, reports them as ready, or a Job's as done, and removes them a second after deletion.
-
-    `hold` leaves pods of a component pending, `refuse` ends them with the exit code of migrations that refuse. Pods of
-    load tests run until `end`.
-    """
-
-    NODE = "test-node"
-    ADDRESS = "192.0.2.7"
-
-    def __init__(self, kube: Kube) -> None:
-        self._kube = kube
-        self._addresses = (f"10.{a}.{b}.{c}" for a in range(64, 128) for b in range(256) for c in range(1, 255))
-        self._held: set[tuple[str, str | None]] = set()
-        self._refusing: set[tuple[str, str]] = set()
-        self._ends: dict[tuple[str, str], tuple[int, str]] = {}
-        self._stop = threading.Event()
-        self._renewed = 0.0
-
-    def end(self, namespace: str, load_test: str, code: int, words: str) -> None:
-        """End the pods of this load test, once they run, with this exit code and termination message."""
-        self._ends[namespace, load_test] = code, words
-
-    def hold(self, namespace: str, component: str | None) -> None:
-        self._held.add((namespace, component))
-
-    def release(self, namespace: str, component: str) -> None:
-        self._held.discard((namespace, component))
-
-    def refuse(self, namespace: str, component: str) -> None:
-        self._refusing.add((namespace, component))
-
-    def run(self) -> None:
-        conditions = [{"type": "Ready", "status": "True"}]
-        node = {
-            "apiVersion": "v1",
-            "kind": "Node",
-            "metadata": {"name": self.NODE},
-            "status": {"conditions": conditions},
-        }
-        self._kube.call("POST", "/api/v1/nodes", node)
-        while not self._stop.wait(0.1):
-            if time.monotonic() - self._renewed > 5:
-                self._heartbeat()
-            for pod in self._kube.call("GET", "/api/v1/pods")["items"]:
-                self._attend(pod)
-
-    def stop(self) -> None:
-        self._stop.set()
-
-    def _heartbeat(self) -> None:
-        """The node lifecycle controller evicts the pods of a node that does not renew its Lease."""
-        now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        lease = {
-            "apiVersion": "coordination.k8s.io/v1",
-            "kind": "Lease",
-            "metadata": {"name": self.NODE},
-            "spec": {"holderIdentity": self.NODE, "leaseDurationSeconds": 40, "renewTime": now},
-        }
-        path = f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{self.NODE}"
-        self._kube.call("PATCH", path, lease, "application/apply-patch+yaml", fieldManager="kubelet")
-        self._renewed = time.monotonic()
-
-    def _attend(self, pod: Manifest) -> None:
-        metadata, labels = pod["metadata"], pod["metadata"].get("labels", {})
-        path = self._kube.path("Pod", metadata["namespace"], metadata["name"])
-        if "deletionTimestamp" in metadata:
-            due = datetime.fromisoformat(metadata["deletionTimestamp"])
-            begun = due - timedelta(seconds=metadata.get("deletionGracePeriodSeconds", 0))
-            if datetime.now(UTC) - begun > timedelta(seconds=1):
-                self._send("DELETE", path, {"gracePeriodSeconds": 0})
-        elif (
-            pod["status"]["phase"] == "Pending" and (metadata["namespace"], labels.get(SERVICE_LABEL)) not in self._held
-        ):
-            target = {"apiVersion": "v1", "kind": "Node", "name": self.NODE}
-            self._send("POST", path + "/binding", {"metadata": {"name": metadata["name"]}, "target": target})
-            if LOADTEST_LABEL in labels:
-                self._report(path, done=False, state={"running": {}})
-            elif (metadata["namespace"], labels.get(SERVICE_LABEL)) in self._refusing:
-                ended = {"name": "migrate", "state": {"terminated": {"exitCode": MIGRATION_REFUSED}}}
-                self._send("PATCH", path + "/status", {"status": {"phase": "Failed", "containerStatuses": [ended]}})
-            else:
-                self._report(path, done="batch.kubernetes.io/job-name" in labels)
-        elif pod["status"]["phase"] == "Running" and (
-            end := self._ends.get((metadata["namespace"], labels.get(LOADTEST_LABEL)))
-        ):
-            ended = {"name": "loadtest", "state": {"terminated": {"exitCode": end[0], "message": end[1]}}}
-            phase = "Failed" if end[0] else "Succeeded"
-            self._send("PATCH", path + "/status", {"status": {"phase": phase, "containerStatuses": [ended]}})
-
-    def _report(self, path: str, *, done: bool, state: Manifest | None = None) -> None:
-        ready = [{"type": "Ready", "status": "True"}]
-        status: dict[str, Any] = {"phase": "Succeeded"} if done else {"phase": "Running", "conditions": ready}
-        if state:
-            status["containerStatuses"] = [{"name": "loadtest", "state": state}]
-        address = next(self._addresses)
-        hosts = {"hostIP": self.ADDRESS, "hostIPs": [{"ip": self.ADDRESS}]}
-        self._send(
-            "PATCH", path + "/status", {"status": status | hosts | {"podIP": address, "podIPs": [{"ip": address}]}}
-        )
-
-    def _send(self, method: str, path: str, body: Any) -> None:
-        """A pod may be gone or changed by now, its namespace about to go: then the next round sees."""
-        headers = {"Content-Type": "application/merge-patch+json" if method == "PATCH" else "application/json"}
-        answer = self._kube.client.request(method, path, json=body, headers=headers)
-        overtaken = answer.status_code in {404, 409} or '"NamespaceTerminating"' in answer.text
-        assert answer.status_code < 300 or overtaken, answer.text
+    """One of the test's own."""
+    with made_namespace(kube) as name:
+        yield name
 
 
 @pytest.fixture(scope="session")
@@ -305,8 +117,24 @@ def kubelet(kubeconfig: Path, kube: Kube) -> Iterator[Kubelet]:
     thread.start()
     yield kubelet
     kubelet.stop()
-    thread.join(10)
+    thread.join(WAIT_SECONDS)
     own.client.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick() -> Iterator[None]:
+    """What operators of this process look at by the clock they look at more often than in the field.
+
+    Seconds in place of 2 to 15. Who waits for such a look waits less; how long they are is no affair of these tests.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reconcile, "UNREADY_SECONDS", 2.0)
+        patch.setattr(reconcile, "UPGRADE_SECONDS", 0.5)
+        patch.setattr(reconcile_loadtest, "LOOK_SECONDS", 0.4)
+        patch.setattr(load_runs, "LOOK_SECONDS", 0.5)
+        patch.setattr(error_rate, "LOOK_SECONDS", 0.5)
+        patch.setattr(scaler, "SYNC_SECONDS", 1.0)
+        yield
 
 
 class Masters:
@@ -346,12 +174,12 @@ class Running:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self.operator.ready.wait(30), "the operator did not start"
+        assert self.operator.ready.wait(WAIT_SECONDS), "the operator did not start"
         return self
 
     def __exit__(self, *_: object) -> None:
         self.operator.stop()
-        self._thread.join(20)
+        self._thread.join(WAIT_SECONDS)
         assert not self._thread.is_alive(), "the operator did not stop"
 
     async def _run(self) -> None:
@@ -383,26 +211,38 @@ class Running:
 
 
 @pytest.fixture
-def start_operator(kubeconfig: Path, recorded: list[tuple[str, str]]) -> Callable[..., Running]:
+def start_operator(kubeconfig: Path, recorded: Calls) -> Callable[..., Running]:
     """For tests that stop and start it; the others use `operator`."""
     return Running
 
 
 @pytest.fixture(scope="module")
-def operator(kube: Kube, recorded: list[tuple[str, str]]) -> Iterator[Running]:
+def operator(kube: Kube, recorded: Calls) -> Iterator[Running]:
     with Running() as running:
         yield running
 
 
+class Calls(list[tuple[str, str]]):
+    """Verb and path of every call that operators in this process have made; `under_way`: those without an answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.under_way: list[str] = []
+
+
 @pytest.fixture(scope="session")
-def recorded() -> Iterator[list[tuple[str, str]]]:
-    """Verb and path of every call that operators in this process make."""
-    calls: list[tuple[str, str]] = []
+def recorded() -> Iterator[Calls]:
+    """As operators of this process make them."""
+    calls = Calls()
     call = Api._call
 
     async def record(self: Api, method: str, path: str, *rest: Any, **named: Any) -> Manifest:
         calls.append((method, path))
-        return await call(self, method, path, *rest, **named)
+        calls.under_way.append(path)
+        try:
+            return await call(self, method, path, *rest, **named)
+        finally:
+            calls.under_way.remove(path)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Api, "_call", record)
@@ -420,24 +260,50 @@ def nudge(kube: Kube, namespace: str) -> Callable[[str, str], None]:
 
 
 @pytest.fixture
-def settle(recorded: list[tuple[str, str]], namespace: str) -> Callable[[], Counter[str]]:
-    """Wait until the operator has made no call in this namespace for 1.5 s; its calls there so far, by verb."""
+def settle(recorded: Calls, namespace: str) -> Callable[[], Counter[str]]:
+    """Wait until the operator has had no call under way in this namespace for 1.5 s; those so far, by verb."""
+
+    def here(path: str) -> bool:
+        return f"/namespaces/{namespace}/" in path
 
     def count() -> Counter[str]:
-        return Counter(verb for verb, path in recorded if f"/namespaces/{namespace}/" in path)
+        return Counter(verb for verb, path in recorded if here(path))
+
+    def busy() -> bool:
+        return any(here(path) for path in list(recorded.under_way))
 
     def wait() -> Counter[str]:
         before, since = count(), time.monotonic()
-        deadline = since + 60
+        deadline = since + REST_SECONDS
         while time.monotonic() - since < 1.5:
             assert time.monotonic() < deadline, "the operator does not come to rest"
             time.sleep(0.1)
             now = count()
-            if now != before:
+            if now != before or busy():
                 before, since = now, time.monotonic()
         return before
 
     return wait
+
+
+@pytest.fixture
+def costs(settle: Callable[[], Counter[str]]) -> Callable[..., None]:
+    """Do something, and see by the operator's calls what it costs. Up to three times, until `wanted` says yes.
+
+    What it causes it causes each time; what a busy machine brings late falls into one of them.
+    """
+
+    def check(act: Callable[[], object], wanted: Callable[[Counter[str]], bool]) -> None:
+        spent = []
+        for _ in range(3):
+            before = settle()
+            act()
+            spent.append(settle() - before)
+            if wanted(spent[-1]):
+                return
+        pytest.fail(f"it costs each time: {spent}")
+
+    return check
 
 
 @pytest.fixture
@@ -474,3 +340,15 @@ def ready(kube: Kube, namespace: str, make_platform: Any, condition: Any, eventu
             pytest.fail(f"not Ready: {(kube.get('Platform', namespace, 'demo') or {}).get('status')}; {error}")
 
     return wait
+
+
+@pytest.fixture
+def informed(condition: Callable[..., Manifest], eventually: Callable[..., Any]) -> Callable[[], None]:
+    """Wait until all autoscalers of the Platform `demo` have told what they know, each some time after its service."""
+
+    def told() -> bool:
+        names = [f"demo-{component.name}" for component in COMPONENTS]
+        reasons = [condition("AutoscalingActive", name, "PlatformService").get("reason") for name in names]
+        return not {None, "Waiting"} & set(reasons)
+
+    return lambda: eventually(told, 90)
