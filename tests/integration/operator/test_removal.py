@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ import yaml
 
 from fanfold.contracts.resources import PLATFORM_LABEL
 from fanfold.contracts.snapshot import SNAPSHOT_KEY, decode
+from tests.integration.operator.kube import made_namespace
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400), pytest.mark.usefixtures("kubelet")]
 
@@ -38,12 +38,8 @@ def left(kube: Any, namespace: str, *more: str) -> list[str]:
 
 @pytest.fixture
 def namespaces(kube: Any) -> Iterator[list[str]]:
-    names = [f"test-{secrets.token_hex(4)}" for _ in range(3)]
-    for name in names:
-        kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    yield names
-    for name in names:
-        kube.delete("Namespace", "", name)
+    with made_namespace(kube) as one, made_namespace(kube) as two, made_namespace(kube) as three:
+        yield [one, two, three]
 
 
 def test_nothing_hangs_though_stores_secret_and_operator_are_gone(

@@ -37,8 +37,14 @@ def columns(kube: Any, namespace: str) -> Callable[[str, str], dict[str, Any]]:
 
 def test_the_columns_say_whether_it_is_well(operator: Any, ready: Any, columns: Any, eventually: Any) -> None:
     ready()
-    eventually(lambda: columns("Platform", "demo")["Acked"] == "2/2")
-    shown = columns("Platform", "demo")
+
+    def agreed() -> dict[str, Any] | None:
+        """The Platform's columns once they and the ring's tell of one epoch."""
+        one, ring = columns("Platform", "demo"), columns("HashRing", "demo")
+        settled = (ring["Epoch"], ring["Acked"], ring["Draining"]) == (one["Ring"], "2/2", 0)
+        return one if settled and one["Acked"] == "2/2" else None
+
+    shown = eventually(agreed)
     assert {name: shown[name] for name in ("Name", "Ready", "Status", "Version")} == {
         "Name": "demo",
         "Ready": "11/11",
@@ -50,16 +56,21 @@ def test_the_columns_say_whether_it_is_well(operator: Any, ready: Any, columns: 
     eventually(lambda: columns("PlatformService", "demo-feed-worker")["Desired"] == 1)
     worker = columns("PlatformService", "demo-feed-worker")
     assert (worker["Ready"], worker["Min"], worker["Max"], worker["Scaler"]) == ("1/1", 1, 10, "Operator")
-    ring = columns("HashRing", "demo")
-    assert (ring["Epoch"], ring["Acked"], ring["Draining"]) == (shown["Ring"], "2/2", 0)
 
 
 def test_every_condition_has_all_that_the_conventions_ask_for(
     operator: Any, ready: Any, kube: Any, namespace: str, eventually: Any, make_platform: Any, condition: Any
 ) -> None:
     ready()
+
+    def observed(kind: str) -> list[Any] | None:
+        """All of a kind once the operator has told of what they are now."""
+        found = kube.list(kind, namespace)
+        told = [one["metadata"]["generation"] == one["status"]["observedGeneration"] for one in found]
+        return found if told and all(told) else None
+
     for kind, wanted in SPECIFIC.items():
-        for one in kube.list(kind, namespace):
+        for one in eventually(lambda kind=kind: observed(kind)):
             conditions = {found["type"]: found for found in one["status"]["conditions"]}
             assert wanted <= set(conditions), f"{kind} {one['metadata']['name']}"
             for found in conditions.values():
