@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from fanfold_loadtest import cluster as acted_on
 from fanfold_loadtest.cluster import RESTARTED, Cluster, ClusterError, Target, acting
 from fanfold_loadtest.scenario import ClusterEvent, RestartPod, Scale, Upgrade
 from fanfold_operator.planning.upgrade import ORDER
@@ -17,6 +18,12 @@ from fanfold_operator.planning.upgrade import ORDER
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400), pytest.mark.usefixtures("operator", "kubelet")]
 
 NAMES = [one.name for one in ORDER]
+
+
+@pytest.fixture(autouse=True)
+def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was asked for is looked at ten times a second, not once."""
+    monkeypatch.setattr(acted_on, "LOOK_SECONDS", 0.1)
 
 
 class Notes:
@@ -30,6 +37,12 @@ class Notes:
         self.what.append(what)
 
 
+async def until(condition: Callable[[], object]) -> None:
+    """Wait while others go on; the test's own limit is the limit."""
+    while not condition():
+        await asyncio.sleep(0.05)
+
+
 @pytest.fixture
 def target(namespace: str, kubeconfig: Path) -> Callable[[str], Target]:
     def make(version: str) -> Target:
@@ -39,7 +52,7 @@ def target(namespace: str, kubeconfig: Path) -> Callable[[str], Target]:
 
 
 async def test_a_service_grows_loses_a_pod_and_has_at_the_end_what_it_had(
-    kube: Any, namespace: str, target: Any, ready: Any
+    kube: Any, namespace: str, target: Any, ready: Any, eventually: Any
 ) -> None:
     ready(services={"feed": {"replicas": {"min": 1, "max": 4}}})
     before = {pod["metadata"]["uid"] for pod in kube.list("Pod", namespace)}
@@ -49,14 +62,12 @@ async def test_a_service_grows_loses_a_pod_and_has_at_the_end_what_it_had(
             (0.0, RestartPod(at=0, service="profile")),
         ]
         async with acting(cluster, events, time.time()) as acts:
-            while len(acts.marks) < 3 and not acts.mishaps:
-                await cluster._platform()
+            await until(lambda: len(acts.marks) == 3 or acts.mishaps)
         assert acts.mishaps == []
         assert {mark.what for mark in acts.marks} == {"feed to 2 replicas", "feed has 2", "a pod of profile goes"}
         status = kube.get("PlatformService", namespace, "demo-feed")["status"]
         assert (status["replicas"], status["ready"]) == (2, "2/2")
-        after = {pod["metadata"]["uid"] for pod in kube.list("Pod", namespace)}
-        assert before - after or any("deletionTimestamp" in pod["metadata"] for pod in kube.list("Pod", namespace))
+        eventually(lambda: before - {pod["metadata"]["uid"] for pod in kube.list("Pod", namespace)})
     replicas = kube.get("Platform", namespace, "demo")["spec"]["services"]["feed"]["replicas"]
     assert replicas == {"min": 1, "max": 4}
 
@@ -101,8 +112,7 @@ async def test_what_cannot_be_done_is_told_and_ends_nothing(
     ready()
     async with Cluster(target("")) as cluster:
         async with acting(cluster, [(0.0, Scale(at=0, service="dream", by=1))], time.time()) as acts:
-            while not acts.mishaps:
-                await cluster._platform()
+            await until(lambda: acts.mishaps)
         assert acts.mishaps[0].startswith("scale dream: the API server refused (404)")
         async with acting(cluster, [(60.0, Upgrade(at=0))], time.time()) as late:
             await asyncio.sleep(0)  # the task has begun

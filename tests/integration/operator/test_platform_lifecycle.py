@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from fanfold.contracts.snapshot import SNAPSHOT_KEY, decode
+from fanfold_operator.planning import platform
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400), pytest.mark.usefixtures("operator", "kubelet")]
 
@@ -97,8 +99,15 @@ def test_a_new_version_migrates_before_services_roll(
 
 
 def test_a_failed_migration_is_told_and_tried_again(
-    kube: Any, kubelet: Any, namespace: str, make_platform: Any, condition: Condition, eventually: Any
+    kube: Any,
+    kubelet: Any,
+    namespace: str,
+    make_platform: Any,
+    condition: Condition,
+    eventually: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(platform, "RETRY_MIGRATION", timedelta(seconds=5))  # a minute would do the same
     kubelet.hold(namespace, "migrations")
     make_platform()
     job = eventually(lambda: kube.list("Job", namespace))[0]["metadata"]["name"]
@@ -107,34 +116,29 @@ def test_a_failed_migration_is_told_and_tried_again(
     eventually(lambda: condition("Paused").get("status") == "True")
     kube.patch("Job", namespace, job, {"spec": {"activeDeadlineSeconds": 1}})
     eventually(lambda: condition("MigrationsComplete").get("reason") == "MigrationFailed", READY_SECONDS)
-    assert f"kubectl logs job/{job}" in condition("MigrationsComplete")["message"]
+    assert f"kubectl logs job/{job}. Tried again every 5 s" in condition("MigrationsComplete")["message"]
     assert condition("Degraded")["status"] == "True"
+    failed = kube.get("Job", namespace, job)["metadata"]["uid"]
     kubelet.release(namespace, "migrations")
     kube.patch("Platform", namespace, "demo", {"metadata": {"annotations": {"fanfold.dev/paused": None}}})
     eventually(lambda: condition("Ready").get("status") == "True", READY_SECONDS)
+    assert kube.get("Job", namespace, job)["metadata"]["uid"] != failed
 
 
-def test_deleting_a_platform_leaves_its_data_and_credentials_only(
-    kube: Any, namespace: str, ready: Any, eventually: Any
-) -> None:
-    ready()
-    kube.delete("Platform", namespace, "demo")
-    eventually(lambda: not any(_left(kube, namespace)), READY_SECONDS)
-    assert {one["metadata"]["name"] for one in kube.list("PersistentVolumeClaim", namespace)} == {
-        f"data-demo-{store}-0" for store in ("postgresql", "valkey", "objectstore")
-    }
-    assert kube.get("Secret", namespace, "demo-credentials")
-
-
-def test_a_platform_made_again_finds_its_data_and_credentials(
+def test_a_deleted_platform_leaves_its_data_and_credentials_only_and_finds_them_when_made_again(
     kube: Any, namespace: str, ready: Any, eventually: Any
 ) -> None:
     ready()
     before = kube.get("Secret", namespace, "demo-credentials")["data"]
     kube.delete("Platform", namespace, "demo")
     eventually(lambda: not any(_left(kube, namespace)), READY_SECONDS)
+    claims = {one["metadata"]["name"]: one["metadata"]["uid"] for one in kube.list("PersistentVolumeClaim", namespace)}
+    assert set(claims) == {f"data-demo-{store}-0" for store in ("postgresql", "valkey", "objectstore")}
+    assert kube.get("Secret", namespace, "demo-credentials")["data"] == before
     ready()
     assert kube.get("Secret", namespace, "demo-credentials")["data"] == before
+    found = {one["metadata"]["name"]: one["metadata"]["uid"] for one in kube.list("PersistentVolumeClaim", namespace)}
+    assert found == claims
 
 
 def test_a_lost_volume_is_made_anew_and_migrated_when_the_old_job_is_deleted(
