@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,46 @@ import yaml
 
 from fanfold.contracts.components import BY_NAME
 from fanfold.contracts.snapshot import SNAPSHOT_KEY, decode
+from tests.integration.operator.kube import made_namespace
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400), pytest.mark.usefixtures("operator", "kubelet")]
 
 ROOT = Path(__file__).parents[3]
 USER = "0197b2c0-0000-7000-8000-000000000001"
+DEMO = {"apiVersion": "fanfold.dev/v1alpha1", "kind": "Platform", "metadata": {"name": "demo"}, "spec": {}}
 ROUNDS = 4
 Result = subprocess.CompletedProcess[str]
 Fanfold = Callable[..., Result]
 
 
+@pytest.fixture(scope="module")
+def namespace(kube: Any) -> Iterator[str]:
+    """One for all tests here that look at a Platform which is Ready; the others have one of their own."""
+    with made_namespace(kube) as name:
+        yield name
+
+
+@pytest.fixture
+def alone(kube: Any) -> Iterator[str]:
+    with made_namespace(kube) as name:
+        yield name
+
+
+@pytest.fixture(scope="module")
+def platform(kube: Any, namespace: str, operator: Any, kubelet: Any) -> None:
+    kube.apply(DEMO, namespace)
+
+
+@pytest.fixture
+def well(platform: None, condition: Any, eventually: Any, informed: Any) -> None:
+    """The Platform `demo`, ready and not paused."""
+    eventually(lambda: (condition("Ready").get("status"), condition("Paused").get("status")) == ("True", "False"), 180)
+    informed()
+
+
 @pytest.fixture
 def fanfold(kubeconfig: Path, namespace: str) -> Fanfold:
-    """The command in the test's namespace."""
+    """The command in the namespace of all, unless it names another."""
 
     def call(*words: str, program: str = "kubectl-fanfold", config: Path = kubeconfig) -> Result:
         path = shutil.which(program)
@@ -73,12 +100,9 @@ def sample_rules(subcommand: str) -> list[dict[str, Any]]:
     return rules
 
 
-def test_status_shows_the_tree_and_that_it_is_well(
-    fanfold: Fanfold, namespace: str, ready: Any, eventually: Any
-) -> None:
-    ready()
-    eventually(lambda: fanfold("status", "demo").returncode == 0)
-    text = fanfold("status", "demo").stdout
+@pytest.mark.usefixtures("well")
+def test_status_shows_the_tree_and_that_it_is_well(fanfold: Fanfold, namespace: str, eventually: Any) -> None:
+    text = eventually(lambda: (answer := fanfold("status", "demo")).returncode == 0 and answer.stdout)
     assert text.startswith(f"● {namespace}/demo  11/11 ready")
     assert "acked 2/2" in text
     assert text.count("✓") == 14, "eleven services and three stores"
@@ -89,22 +113,26 @@ def test_status_shows_the_tree_and_that_it_is_well(
 
 
 def test_status_says_what_waits_and_that_it_is_not_well(
-    kubelet: Any, fanfold: Fanfold, namespace: str, make_platform: Any, condition: Any, eventually: Any
+    kube: Any, kubelet: Any, fanfold: Fanfold, alone: str, eventually: Any
 ) -> None:
-    kubelet.hold(namespace, "postgresql")
-    make_platform()
-    eventually(lambda: condition("CacheReady").get("status") == "True")
-    answer = fanfold("status")
-    kubelet.release(namespace, "postgresql")
+    def status() -> dict[str, str]:
+        conditions = kube.get("Platform", alone, "demo").get("status", {}).get("conditions", [])
+        return {one["type"]: one["status"] for one in conditions}
+
+    kubelet.hold(alone, "postgresql")
+    kube.apply(DEMO, alone)
+    eventually(lambda: status().get("CacheReady") == "True" and kube.get("Pod", alone, "demo-postgresql-0"))
+    answer = fanfold("status", "-n", alone)
+    kubelet.release(alone, "postgresql")
     assert answer.returncode == 1
-    assert answer.stdout.startswith(f"▲ {namespace}/demo  0/11 ready  no version serves yet")
+    assert answer.stdout.startswith(f"▲ {alone}/demo  0/11 ready  no version serves yet")
     assert "✗ DatabaseReady PodNotReady" in answer.stdout
     assert "✗ MigrationsComplete Waiting" in answer.stdout
     assert "demo-postgresql-0  Starting" in answer.stdout
 
 
-def test_reading_writes_nothing(kube: Any, fanfold: Fanfold, namespace: str, ready: Any, settle: Any) -> None:
-    ready()
+@pytest.mark.usefixtures("well")
+def test_reading_writes_nothing(kube: Any, fanfold: Fanfold, namespace: str, settle: Any) -> None:
     settle()
 
     def versions() -> set[tuple[str, str, str]]:
@@ -131,10 +159,10 @@ def test_reading_writes_nothing(kube: Any, fanfold: Fanfold, namespace: str, rea
     assert after == before
 
 
+@pytest.mark.usefixtures("well")
 def test_ring_shows_the_gateways_own_snapshot_and_where_a_user_lands(
-    kube: Any, fanfold: Fanfold, namespace: str, ready: Any
+    kube: Any, fanfold: Fanfold, namespace: str
 ) -> None:
-    ready()
     answer = fanfold("ring", "demo", "--user", USER, "-o", "json")
     assert answer.returncode == 0, answer.stderr
     shown = json.loads(answer.stdout)
@@ -151,10 +179,10 @@ def test_ring_shows_the_gateways_own_snapshot_and_where_a_user_lands(
     assert "no service 'fed'" in fanfold("ring", "-s", "fed").stderr
 
 
+@pytest.mark.usefixtures("well")
 def test_pause_is_acknowledged_by_the_operator_and_taken_back_by_resume(
-    kube: Any, fanfold: Fanfold, namespace: str, ready: Any, condition: Any
+    kube: Any, fanfold: Fanfold, namespace: str, condition: Any
 ) -> None:
-    ready()
     answer = fanfold("pause", "demo")
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout == f"platform {namespace}/demo paused: nothing but its ring is changed\n"
@@ -169,23 +197,24 @@ def test_pause_is_acknowledged_by_the_operator_and_taken_back_by_resume(
     assert "annotations" not in kube.get("Platform", namespace, "demo")["metadata"]
 
 
-def test_what_is_not_there_is_refused_with_names_that_are(fanfold: Fanfold, namespace: str, make_platform: Any) -> None:
-    answer = fanfold("status")
+def test_what_is_not_there_is_refused_with_names_that_are(kube: Any, fanfold: Fanfold, alone: str) -> None:
+    place = ("-n", alone)
+    answer = fanfold("status", *place)
     assert (answer.returncode, answer.stdout) == (2, "")
-    assert f"there is no Platform in namespace {namespace}" in answer.stderr
-    make_platform("demo")
-    answer = fanfold("ring", "dmo")
+    assert f"there is no Platform in namespace {alone}" in answer.stderr
+    kube.apply(DEMO, alone)
+    answer = fanfold("ring", "dmo", *place)
     assert answer.returncode == 2
-    assert f"there is no Platform 'dmo' in namespace {namespace}: did you mean demo?" in answer.stderr
-    make_platform("other")
-    answer = fanfold("pause")
+    assert f"there is no Platform 'dmo' in namespace {alone}: did you mean demo?" in answer.stderr
+    kube.apply({**DEMO, "metadata": {"name": "other"}}, alone)
+    answer = fanfold("pause", *place)
     assert answer.returncode == 2
-    assert f"there are several Platforms ({namespace}/demo, {namespace}/other)" in answer.stderr
+    assert f"there are several Platforms ({alone}/demo, {alone}/other)" in answer.stderr
 
 
-def test_pods_that_have_no_logs_or_metrics_to_give_say_so(fanfold: Fanfold, ready: Any) -> None:
+@pytest.mark.usefixtures("well")
+def test_pods_that_have_no_logs_or_metrics_to_give_say_so(fanfold: Fanfold) -> None:
     """The played node answers no call: what the API server says of that is passed on, and nothing fails by it."""
-    ready()
     answer = fanfold("top", "--interval", "0.5", "-o", "json")
     assert answer.returncode == 0, answer.stderr
     loads = json.loads(answer.stdout)["services"]
@@ -194,38 +223,54 @@ def test_pods_that_have_no_logs_or_metrics_to_give_say_so(fanfold: Fanfold, read
     assert "there are no pods of service fed of platform demo" in fanfold("logs", "-s", "fed").stderr
 
 
+@pytest.fixture
+def called_with(fanfold: Fanfold, restricted: Any, eventually: Any) -> Callable[..., Result]:
+    """Call with these rights until it ends so: the API server takes up rules a moment after they are written."""
+
+    def call(rules: list[dict[str, Any]], code: int, said: str, *words: str) -> Result:
+        answers: list[Result] = []
+
+        def ended() -> bool:
+            answers.append(fanfold(*words, config=config))
+            return answers[-1].returncode == code and said in answers[-1].stderr
+
+        config = restricted(rules)
+        try:
+            eventually(ended)
+        except AssertionError as error:
+            pytest.fail(f"{error}: {answers[-1]}")
+        return answers[-1]
+
+    return call
+
+
+@pytest.mark.usefixtures("well")
 @pytest.mark.parametrize("subcommand", ["status", "ring"])
-def test_the_role_in_the_docs_is_enough_and_each_of_its_rules_is_needed(
-    fanfold: Fanfold, restricted: Any, ready: Any, subcommand: str
-) -> None:
-    ready()
+def test_the_role_in_the_docs_is_enough_and_each_of_its_rules_is_needed(called_with: Any, subcommand: str) -> None:
     rules = sample_rules(subcommand)
-    answer = fanfold(subcommand, "demo", config=restricted(rules))
-    assert answer.returncode == 0, answer.stderr
+    called_with(rules, 0, "", subcommand, "demo")
     for left_out in rules:
-        answer = fanfold(subcommand, "demo", config=restricted([rule for rule in rules if rule is not left_out]))
-        assert answer.returncode == 2
-        assert f'resource "{left_out["resources"][0]}"' in answer.stderr
+        told = f'resource "{left_out["resources"][0]}"'
+        answer = called_with([rule for rule in rules if rule is not left_out], 2, told, subcommand, "demo")
         assert answer.stderr.count("\n") == 1
 
 
-def test_the_role_for_pausing_is_enough(fanfold: Fanfold, restricted: Any, ready: Any) -> None:
-    ready()
-    answer = fanfold("pause", "demo", config=restricted(sample_rules("pause")))
-    assert answer.returncode == 0, answer.stderr
-    reader = restricted(sample_rules("ring"))
-    assert 'cannot patch resource "platforms"' in fanfold("resume", "demo", config=reader).stderr
+@pytest.mark.usefixtures("well")
+def test_the_role_for_pausing_is_enough(fanfold: Fanfold, called_with: Any) -> None:
+    called_with(sample_rules("pause"), 0, "", "pause", "demo")
+    try:
+        called_with(sample_rules("ring"), 2, 'cannot patch resource "platforms"', "resume", "demo")
+    finally:
+        fanfold("resume", "demo")
 
 
-def test_kubectl_completes_names_of_platforms(
-    fanfold: Fanfold, namespace: str, make_platform: Any, eventually: Any
-) -> None:
-    make_platform("demo")
-    make_platform("other")
+def test_kubectl_completes_names_of_platforms(kube: Any, fanfold: Fanfold, alone: str, eventually: Any) -> None:
+    kube.apply(DEMO, alone)
+    kube.apply({**DEMO, "metadata": {"name": "other"}}, alone)
 
     def completions() -> list[str]:
         """It asks the cluster for two seconds at most: on a busy machine that may be too short once."""
-        words = ["status", "-n", namespace, ""]
+        words = ["status", "-n", alone, ""]
         return fanfold(*words, program="kubectl_complete-fanfold").stdout.split()
 
     eventually(lambda: completions() == ["demo", "other", ":4"], 60)
