@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BINARY = ROOT / ".build" / "bin" / "fanfold-cluster"
-START_SECONDS = 90
+START_SECONDS = 120
 
 pytestmark = [
     pytest.mark.cluster,
@@ -48,26 +48,39 @@ def processes(state: Path) -> set[int]:
 
 
 @contextmanager
-def serving(state: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """``control-plane run`` until the block ends, and its kubeconfig."""
+def started(state: Path) -> Iterator[subprocess.Popen[str]]:
+    """``control-plane run`` until the block ends."""
     with subprocess.Popen(
         control_plane("run", state), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as running:
         assert running.stdin
-        assert running.stdout
         try:
-            readable, _, _ = select.select([running.stdout], [], [], START_SECONDS)
-            assert readable, f"not ready within {START_SECONDS} s: read {state}/logs"
-            mark, _, config = running.stdout.readline().strip().partition("=")
-            assert mark == "READY kubeconfig"
-            yield running, config
+            yield running
         finally:
             running.stdin.close()
             running.wait(60)
 
 
+def kubeconfig(running: subprocess.Popen[str]) -> str:
+    """As soon as it serves."""
+    assert running.stdout
+    readable, _, _ = select.select([running.stdout], [], [], START_SECONDS)
+    assert readable, f"not ready within {START_SECONDS} s: read the logs beside its state"
+    mark, _, config = running.stdout.readline().strip().partition("=")
+    assert mark == "READY kubeconfig"
+    return config
+
+
+@contextmanager
+def serving(state: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The same once it serves, and its kubeconfig."""
+    with started(state) as running:
+        yield running, kubeconfig(running)
+
+
 def test_several_at_once_are_worlds_of_their_own(tmp_path: Path) -> None:
-    with serving(tmp_path / "one") as (_, one), serving(tmp_path / "two") as (_, two):
+    with started(tmp_path / "one") as first, started(tmp_path / "two") as second:
+        one, two = kubeconfig(first), kubeconfig(second)
         kubectl(one, "create", "namespace", "only-here")
         assert "only-here" in kubectl(one, "get", "namespaces")
         assert "only-here" not in kubectl(two, "get", "namespaces")
@@ -83,17 +96,11 @@ def test_it_ends_when_its_input_closes_and_keeps_its_data(tmp_path: Path, until:
     assert running.returncode == 0
 
 
-def test_a_killed_one_leaves_no_process_behind(tmp_path: Path, until: Callable[..., None]) -> None:
+def test_one_refuses_a_second_in_its_folder_and_leaves_no_process_behind_when_it_is_killed(
+    tmp_path: Path, until: Callable[..., None]
+) -> None:
     state = tmp_path / "state"
     with serving(state) as (running, _):
-        assert len(processes(state)) >= 2
-        os.kill(running.pid, signal.SIGKILL)
-        until(lambda: not processes(state))
-
-
-def test_a_second_one_in_the_same_folder_is_refused(tmp_path: Path) -> None:
-    state = tmp_path / "state"
-    with serving(state):
         second = subprocess.run(
             control_plane("run", state),
             stdin=subprocess.DEVNULL,
@@ -104,6 +111,9 @@ def test_a_second_one_in_the_same_folder_is_refused(tmp_path: Path) -> None:
         )
         assert second.returncode == 1
         assert "already runs" in second.stderr
+        assert len(processes(state)) >= 2
+        os.kill(running.pid, signal.SIGKILL)
+        until(lambda: not processes(state))
 
 
 def test_in_the_background_it_runs_until_it_is_told_to_stop(tmp_path: Path) -> None:
@@ -121,11 +131,11 @@ def test_a_program_that_refuses_to_start_is_named_at_once_with_its_log(tmp_path:
     state = tmp_path / "state"
     (state / "etcd").mkdir(parents=True)
     (state / "etcd" / "member").touch()  # where etcd wants a folder
-    started = time.monotonic()
+    begun = time.monotonic()
     failed = subprocess.run(
         control_plane("run", state), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100, check=False
     )
     assert failed.returncode == 1
     assert "etcd ended (exit code 1)" in failed.stderr
     assert str(state / "logs" / "etcd.log") in failed.stderr
-    assert time.monotonic() - started < START_SECONDS, "at once, not when its time is over"
+    assert time.monotonic() - begun < 60, "at once, and not after the two minutes that a start may take"
