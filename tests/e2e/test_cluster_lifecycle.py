@@ -230,7 +230,7 @@ def test_pods_find_the_api_server_and_are_told_at_once_what_does_not_exist(web: 
     started = time.monotonic()
     missing = web.kubectl("exec", "deployment/web", "--", "/probe", "resolve", "example.com", check=False)
     assert missing == ""
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 9, "no answer would be waited for twice, 5 s each"
 
 
 def test_a_node_port_answers_on_this_machine(web: Cluster) -> None:
@@ -280,7 +280,7 @@ def test_a_deleted_claim_takes_its_data_along(web: Cluster) -> None:
     folder = next(web.state.glob(f"nodes/*/var/lib/fanfold-volumes/{volume}"))
     assert (folder / "x").read_text() == "y"
     web.kubectl("delete", "pod/brief", "pvc/brief", "--timeout=60s", seconds=90)
-    eventually(lambda: not folder.exists(), seconds=30)
+    eventually(lambda: not folder.exists(), seconds=60)
 
 
 def test_starting_a_running_cluster_changes_nothing(web: Cluster) -> None:
@@ -298,7 +298,7 @@ def test_a_second_state_folder_for_a_running_cluster_is_refused(web: Cluster, tm
 def test_a_program_that_dies_is_started_again(web: Cluster) -> None:
     scheduler = next(pid for pid, command in web.processes().items() if command == "kube-scheduler")
     os.kill(scheduler, signal.SIGKILL)
-    eventually(lambda: "kube-scheduler" in web.processes().values(), seconds=10)
+    eventually(lambda: "kube-scheduler" in web.processes().values(), seconds=60)
     eventually(lambda: web.call("status", check=False).returncode == 0, seconds=60)
 
 
@@ -309,7 +309,7 @@ def test_a_stopped_cluster_leaves_no_trace_and_starts_again_with_its_data(web: C
     assert web.call("status", "--state", web.state, check=False).returncode == 3
     web.up()
     web.kubectl("rollout", "status", "deployment/web", "--timeout=60s", seconds=90)
-    eventually(lambda: web.call("status", check=False).returncode == 0, seconds=30)
+    eventually(lambda: web.call("status", check=False).returncode == 0, seconds=60)
     eventually(lambda: execute(web, "read", "/data/note") == "outlives a stop", seconds=60)
 
 
@@ -319,7 +319,7 @@ def kill_everything(cluster: Cluster) -> None:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             continue  # it died with its parent
-    eventually(lambda: not cluster.processes(), seconds=20)
+    eventually(lambda: not cluster.processes(), seconds=60)
 
 
 def test_a_killed_cluster_starts_again(web: Cluster) -> None:

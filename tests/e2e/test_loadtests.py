@@ -71,7 +71,7 @@ def runs(cluster: Native, deployed: Kubectl) -> Iterator[Kubectl]:
         file.write_text(json.dumps(body))
         deployed.run("apply", "--filename", file)
     yield deployed
-    deployed.run("delete", "loadtests", "--all", "--timeout=60s", seconds=90)
+    deployed.run("delete", "loadtests", "--all", "--timeout=120s", seconds=150)
 
 
 @pytest.fixture

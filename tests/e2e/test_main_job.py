@@ -115,7 +115,7 @@ def test_an_edited_child_is_repaired(deployed: Kubectl) -> None:
         deployment: Any = deployed.get("deployment", f"{PLATFORM}-activity")
         return "wrong" not in deployment["spec"]["template"]["spec"]["containers"][0]["image"]
 
-    until(repaired, "the image of activity as it was", seconds=30)
+    until(repaired, "the image of activity as it was", seconds=60)
 
 
 @pytest.mark.parametrize(
@@ -149,8 +149,8 @@ def test_a_platform_that_names_a_missing_secret_says_so_and_recovers(deployed: K
         ready = conditions.get("Ready", {})
         return ready.get("status") == "False" and "absent-secret" in json.dumps(conditions)
 
-    until(told, "Ready=False with the name of the Secret", seconds=30)
-    deployed.run("delete", "platform", "waiting", "--timeout=60s", seconds=90)
+    until(told, "Ready=False with the name of the Secret")
+    deployed.run("delete", "platform", "waiting", "--timeout=120s", seconds=150)
 
 
 def pod_ids(kubectl: Kubectl) -> set[str]:
@@ -186,12 +186,12 @@ def test_without_the_operator_platforms_go_on_serving_and_the_next_one_changes_n
         started = time.monotonic()
         until(lambda: sum(traffic.report.answered.values()) > 30, "people use the platform")
         warm = time.monotonic() - started
-        deployed.helm("uninstall", RELEASE, "--wait", "--timeout=60s", seconds=90)
-        until(lambda: not of_release(deployed), "nothing of the chart is left", seconds=60)
+        deployed.helm("uninstall", RELEASE, "--wait", "--timeout=180s", seconds=210)
+        until(lambda: not of_release(deployed), "nothing of the chart is left")
         assert deployed.get("platform", PLATFORM), "the definitions stay, and what is defined by them"
         install = ("install", RELEASE, ROOT / "charts" / "fanfold", "--set=uninstall.platforms=Delete")
-        deployed.helm(*install, "--wait", "--timeout=120s", seconds=150)
-        deployed.run("wait", f"platform/{PLATFORM}", "--for=condition=Ready", "--timeout=60s", seconds=90)
+        deployed.helm(*install, "--wait", "--timeout=180s", seconds=210)
+        deployed.run("wait", f"platform/{PLATFORM}", "--for=condition=Ready", "--timeout=120s", seconds=150)
         report = traffic.stop()
     failed = [one for one in report.failed if one[0] > warm]
     say(f"operator removed and installed again: {dict(report.answered)}, {len(failed)} failed")
@@ -200,8 +200,8 @@ def test_without_the_operator_platforms_go_on_serving_and_the_next_one_changes_n
 
 
 def test_a_deleted_platform_leaves_nothing_but_its_data(deployed: Kubectl) -> None:
-    deployed.run("delete", "platform", PLATFORM, "--timeout=60s", seconds=90)
-    until(lambda: not leftovers(deployed), "everything that belonged to the platform is gone", seconds=90)
+    deployed.run("delete", "platform", PLATFORM, "--timeout=120s", seconds=150)
+    until(lambda: not leftovers(deployed), "everything that belonged to the platform is gone", seconds=180)
     claims = items(deployed.get("persistentvolumeclaims", f"--selector=fanfold.dev/platform={PLATFORM}"))
     assert claims, "deletionPolicy Retain keeps the data"
 
@@ -215,4 +215,4 @@ def test_uninstalling_takes_a_platform_along_that_is_only_half_there(deployed: K
     assert not items(deployed.get("platforms")), "at the moment it ended"
     assert not leftovers(deployed)
     assert items(deployed.get("persistentvolumeclaims", f"--selector=fanfold.dev/platform={PLATFORM}")), "data stays"
-    until(lambda: not of_release(deployed), "neither the operator nor the hook is left", seconds=60)
+    until(lambda: not of_release(deployed), "neither the operator nor the hook is left")

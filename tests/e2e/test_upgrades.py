@@ -88,9 +88,9 @@ def test_a_version_that_does_not_start_is_taken_back_and_nobody_notices(
     assert not report.failed, report.failures()
     assert services(deployed) == before
     assert (told["Degraded"]["status"], told["Degraded"]["reason"]) == ("True", "RolledBack")
-    assert told["Ready"]["status"] == "True"
+    until(lambda: conditions(deployed)["Ready"]["status"] == "True", "readiness", seconds=60)
     events = ("get", "events", "--field-selector=reason=RolledBack")
-    until(lambda: f"platform/{PLATFORM}" in deployed.run(*events), "an Event that tells why", seconds=30)
+    until(lambda: f"platform/{PLATFORM}" in deployed.run(*events), "an Event that tells why", seconds=60)
 
 
 def test_an_upgrade_fails_no_request(deployed: Kubectl, references: dict[str, str]) -> None:
@@ -126,12 +126,12 @@ def test_an_upgrade_of_the_operator_fails_no_request_and_touches_no_pod(
             "--timeout=240s", seconds=300,
         )  # fmt: skip
         deployed.run("delete", budget)
-        seconds = until(lambda: exists(deployed, budget), "what was deleted, put back by the new operator", seconds=60)
+        seconds = until(lambda: exists(deployed, budget), "what was deleted, put back by the new operator", seconds=120)
         report = traffic.stop()
     say(f"operator upgraded, {seconds:.1f} s to a repair: {dict(report.answered)}, {len(report.failed)} failed")
     assert not report.failed, report.failures()
     assert pods() == before
-    until(lambda: _leader(deployed).endswith(f":{NEXT}"), "a leader of the next version", seconds=60)
+    until(lambda: _leader(deployed).endswith(f":{NEXT}"), "a leader of the next version", seconds=120)
 
 
 def _leader(kubectl: Kubectl) -> str:
