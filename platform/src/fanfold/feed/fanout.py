@@ -146,21 +146,22 @@ class Fanout:
 
     async def _deliver(self, lane: Lane, job: Chunk) -> None:
         count = len(job.recipients) // ID_BYTES
-        if lane == LARGE:
-            await self._pace.take(count)
+        pace = self._pace.take if lane == LARGE else None
         post = member(job.post_id, job.author_id)
         match job.action:
             case "invalidate":
+                if pace:
+                    await pace(count)
                 await self._repository.invalidate(job.recipients)
             case "remove":
-                await self._repository.remove(job.recipients, [post])
+                await self._repository.remove(job.recipients, [post], pace)
             case "restore":
-                await self._repository.push(job.recipients, post, job.tick)
+                await self._repository.push(job.recipients, post, job.tick, pace)
             case "push":
                 post_id = UUID(bytes=job.post_id)
                 if await self._repository.deleted(post_id):
                     return
-                warm = await self._repository.push(job.recipients, post, job.tick)
+                warm = await self._repository.push(job.recipients, post, job.tick, pace)
                 if lane == SMALL and count <= self._settings.announced_followers:
                     await self._repository.announce(job.recipients, live.new_post(post_id, UUID(bytes=job.author_id)))
                 metrics.DELIVERIES.labels(lane, "warm").inc(warm)

@@ -12,9 +12,11 @@ from fanfold.contracts import keys
 from fanfold.feed import scripts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from fanfold.kit.valkey import Script, Valkey
+
+    Pacing = Callable[[int], Awaitable[None]]
 
 ID_BYTES: Final = 16
 FEEDS_PER_CALL: Final = 500
@@ -121,13 +123,17 @@ class FeedRepository:
         )
         return None if built is None else CachedFeed(built[1:], split_ids(celebrities))
 
-    async def push(self, user_ids: bytes, post: bytes, tick: int) -> int:
-        """Add ``post`` (a member) to the warm feeds among ``user_ids``; how many those were."""
-        return await self._each_bucket(scripts.PUSH, user_ids, [tick, _score(post), post, self._length])
+    async def push(self, user_ids: bytes, post: bytes, tick: int, pace: Pacing | None = None) -> int:
+        """Add ``post`` (a member) to the warm feeds among ``user_ids``; how many those were.
 
-    async def remove(self, user_ids: bytes, posts: Sequence[bytes]) -> int:
-        """Take ``posts`` (members) out of feeds; how many were found."""
-        return await self._each_bucket(scripts.REMOVE, user_ids, [keys.COMPLETE, self._length, *posts])
+        With `pace`, which is asked before each `FEEDS_PER_CALL` of them, these go one after the other, and others'
+        reads come in between. All at once they fill the server's buffer of this connection, which it empties in one go.
+        """
+        return await self._each_bucket(scripts.PUSH, user_ids, [tick, _score(post), post, self._length], pace)
+
+    async def remove(self, user_ids: bytes, posts: Sequence[bytes], pace: Pacing | None = None) -> int:
+        """Take ``posts`` (members) out of feeds; how many were found. `pace` as of `push`."""
+        return await self._each_bucket(scripts.REMOVE, user_ids, [keys.COMPLETE, self._length, *posts], pace)
 
     async def invalidate(self, user_ids: bytes) -> None:
         """Delete feeds, and call off their rebuilds: the next read starts from the follow list as it then is."""
@@ -190,6 +196,16 @@ class FeedRepository:
         key = _PROGRESS + post_id
         return bool(await self._valkey.script(scripts.ARRIVED, [key], [PROGRESS_SECONDS, *told]))
 
-    async def _each_bucket(self, script: Script, user_ids: bytes, arguments: Sequence[bytes | int]) -> int:
-        calls = [self._valkey.script(script, feeds, arguments) for feeds in _by_bucket(user_ids)]
-        return sum(await asyncio.gather(*calls))
+    async def _each_bucket(
+        self, script: Script, user_ids: bytes, arguments: Sequence[bytes | int], pace: Pacing | None = None
+    ) -> int:
+        calls = list(_by_bucket(user_ids))
+        total = 0
+        while calls:
+            some = [calls.pop()]
+            while calls and (pace is None or sum(map(len, some)) + len(calls[-1]) <= FEEDS_PER_CALL):
+                some.append(calls.pop())
+            if pace is not None:
+                await pace(sum(map(len, some)))
+            total += sum(await asyncio.gather(*(self._valkey.script(script, feeds, arguments) for feeds in some)))
+        return total
