@@ -32,8 +32,12 @@ if TYPE_CHECKING:
 log = structlog.stdlib.get_logger(__name__)
 
 MANAGER: Final = "fanfold-election"
-REST_SECONDS: Final = 1.0
-"""For writes under way to end before the lease is given up. If they do not, it is not: it runs out."""
+REST_SECONDS: Final = 5.0
+"""For writes under way to end before the lease is given up. If they do not, it is not: it runs out.
+
+Half of a lease: an API server that takes a second for each write of a Platform that is brought up is no reason to let
+the next operator wait for the whole.
+"""
 _POD_NAMESPACE: Final = Path("/run/secrets/kubernetes.io/serviceaccount/namespace")
 JITTER: Final = 1.2
 """Most that a wait is stretched by, so that candidates do not come all at once (client-go's factor)."""

@@ -65,8 +65,13 @@ async def test_a_service_grows_loses_a_pod_and_has_at_the_end_what_it_had(
             await until(lambda: len(acts.marks) == 3 or acts.mishaps)
         assert acts.mishaps == []
         assert {mark.what for mark in acts.marks} == {"feed to 2 replicas", "feed has 2", "a pod of profile goes"}
-        status = kube.get("PlatformService", namespace, "demo-feed")["status"]
-        assert (status["replicas"], status["ready"]) == (2, "2/2")
+
+        def two_are_ready() -> bool:
+            status = kube.get("PlatformService", namespace, "demo-feed")["status"]
+            return bool((status["replicas"], status["ready"]) == (2, "2/2"))
+
+        # Where two are asked for they must spread over nodes: a change of the pods, which rolls out a moment later.
+        eventually(two_are_ready)
         eventually(lambda: before - {pod["metadata"]["uid"] for pod in kube.list("Pod", namespace)})
     replicas = kube.get("Platform", namespace, "demo")["spec"]["services"]["feed"]["replicas"]
     assert replicas == {"min": 1, "max": 4}
