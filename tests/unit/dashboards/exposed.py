@@ -51,7 +51,7 @@ def families() -> dict[str, set[str]]:
     )
     for family in [*gateway.collect(), *RunCollector("x").collect()]:
         found[bare(family.name)] = {*getattr(family, "_labelnames", ()), "le"}
-    for name in ("process_cpu_seconds", "process_resident_memory_bytes"):
+    for name in ("process_cpu_seconds", "process_resident_memory_bytes", "process_open_fds"):
         found[name] = set()
     return found
 
