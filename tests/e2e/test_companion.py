@@ -18,8 +18,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fanfold.contracts.components import BY_NAME
+from tests.e2e.waiting import until
 from tools.local.clusters import Kubectl
 from tools.local.up import PLATFORM, gateway_url
+from tools.progress import StageError
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
@@ -66,7 +68,8 @@ def test_status_tells_that_all_is_well(fanfold: Fanfold, deployed: Kubectl) -> N
     assert text.startswith(f"● {deployed.namespace}/{PLATFORM}  11/11 ready")
     tree = json.loads(fanfold("status", "-o", "json").stdout)["platforms"][0]
     assert {one["name"] for one in tree["services"] if one["kind"] == "service"} == set(BY_NAME)
-    assert tree["acked"] == "2/2"
+    acked, of = map(int, tree["acked"].split("/"))
+    assert acked == of >= 2
 
 
 def test_kubectl_completes_the_plugin(environment: dict[str, str], deployed: Kubectl) -> None:
@@ -75,13 +78,17 @@ def test_kubectl_completes_the_plugin(environment: dict[str, str], deployed: Kub
     assert answer.stdout.split() == [PLATFORM, ":4"]
 
 
-def answered(deployed: Kubectl, service: str) -> dict[str, float]:
-    """Requests all gateways have sent to each slot of a service."""
+def gateways(deployed: Kubectl) -> set[str]:
+    """Pods that take requests, or are about to."""
     selector = f"fanfold.dev/platform={PLATFORM},fanfold.dev/service=gateway"
     pods: Any = deployed.get("pods", f"--selector={selector}")
+    return {pod["metadata"]["name"] for pod in pods["items"] if "deletionTimestamp" not in pod["metadata"]}
+
+
+def answered(deployed: Kubectl, names: set[str], service: str) -> dict[str, float]:
+    """Requests these gateways have sent to each slot of a service."""
     counts: dict[str, float] = {}
-    for pod in pods["items"]:
-        name = pod["metadata"]["name"]
+    for name in names:
         path = f"/api/v1/namespaces/{deployed.namespace}/pods/{name}:9000/proxy/metrics"
         for family in text_string_to_metric_families(deployed.run("get", "--raw", path)):
             for sample in family.samples:
@@ -101,12 +108,27 @@ def test_a_user_lands_at_the_slot_that_ring_names(
         len({one["slot"] for service in shown["services"] if service["service"] == "feed" for one in service["slots"]})
         > 1
     )
-    before = answered(deployed, "feed")
-    for _ in range(READS):
-        client.get("/v1/feed").raise_for_status()
-    after = answered(deployed, "feed")
-    gained = {name: after[name] - before.get(name, 0) for name in after}
-    assert gained[slot] >= READS, gained
+
+    def gained() -> dict[str, float] | None:
+        """Requests more at each slot, unless a gateway came or went meanwhile: its counts are not to be had."""
+        names = gateways(deployed)
+        try:
+            before = answered(deployed, names, "feed")
+            for _ in range(READS):
+                client.get("/v1/feed").raise_for_status()
+            after = answered(deployed, names, "feed")
+        except StageError:
+            return None
+        return {name: after[name] - before.get(name, 0) for name in after} if gateways(deployed) == names else None
+
+    found: list[dict[str, float]] = []
+
+    def counted() -> bool:
+        found.extend(filter(None, [gained()]))
+        return bool(found)
+
+    until(counted, "the same gateways before and after")
+    assert found[-1][slot] >= READS, found
 
 
 def test_top_measures_what_clients_do(fanfold: Fanfold, person: tuple[str, httpx.Client], deployed: Kubectl) -> None:

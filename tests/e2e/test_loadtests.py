@@ -118,8 +118,12 @@ def test_what_holds_its_objectives_passes_with_workers_and_a_report(runs: Kubect
     assert {"result.json", "junit.xml", "report.html"} <= kept(runs, status["report"]["location"])
     summary: Any = runs.get("configmap", status["report"]["configMap"])
     assert json.loads(summary["data"]["summary.json"])["verdict"] == "passed"
-    workers: Any = runs.get("job", "passes-workers")
-    assert workers["status"]["succeeded"] == 2
+
+    def succeeded() -> bool:
+        workers: Any = runs.get("job", "passes-workers")
+        return bool(workers["status"].get("succeeded") == 2)
+
+    until(succeeded, "both workers' end, which the Job is told of after the master's")
     printed = runs.run("get", "loadtest", "passes")
     assert printed.splitlines()[0].split() == ["NAME", "PHASE", "VERDICT", "RPS", "P99", "AGE"]
 
@@ -128,8 +132,12 @@ def test_what_acts_begins_with_its_graph_and_has_the_operator_act(runs: Kubectl,
     status = ended("acts", "Finished")
     assert status["verdict"] == "passed", status
     assert [(one["does"], one["state"]) for one in status["acts"]] == [("restart-pod", "Done")]
-    gone: Any = runs.get("pods", "--selector=fanfold.dev/service=notification-worker")
-    assert status["acts"][0]["pod"] not in {one["metadata"]["name"] for one in gone["items"]}
+
+    def gone() -> bool:
+        left: Any = runs.get("pods", "--selector=fanfold.dev/service=notification-worker")
+        return status["acts"][0]["pod"] not in {one["metadata"]["name"] for one in left["items"]}
+
+    until(gone, "the pod it names, gone")
     content = json.loads(result(runs, status["report"]["location"]))
     assert content["share"]["marks"][-1]["what"] == "a pod of notification-worker goes"
     assert content["degrees"]["people"] == 51
