@@ -26,6 +26,7 @@ from common.results import save, say
 
 from fanfold.contracts import keys
 from fanfold.dev.platform import DevPlatform, Options
+from fanfold.feed.stored import build
 from fanfold.kit.valkey import Valkey
 from fanfold_loadtest.population import degrees, planted
 from fanfold_loadtest.seed_command import BODY
@@ -91,12 +92,10 @@ async def warm(url: str, population: Population) -> None:
     """An empty, complete feed for each follower."""
     ids = person_ids(population)
     valkey = Valkey(url)
-    tick = int(time.time() * 1e6)  # older than any push to come
+    tick = b"%d" % int(time.time() * 1e6)  # older than any push to come
     for start in range(1, population.people, BATCH):
         people = [UUID(bytes=one.tobytes()) for one in ids[start : start + BATCH]]
-        feeds = [("ZADD", keys.feed(one), tick, keys.COMPLETE) for one in people]
-        celebrities = [("SET", keys.celebrities(one), b"") for one in people]
-        for answer in await valkey.pipeline([*feeds, *celebrities]):
+        for answer in await valkey.pipeline([("RPUSH", keys.feed(one), *build((), tick, 1)) for one in people]):
             if isinstance(answer, Exception):
                 raise answer
     await valkey.close()

@@ -184,10 +184,7 @@ async def read_straight(url: str, world: Seeded, seconds: float) -> int:
         chance = random.Random(number)
         while time.perf_counter() < until:
             user = chance.choice(world.users)
-            found, _ = await valkey.all(
-                [("ZRANGE", keys.feed(user), 0, LENGTH, "REV"), ("GET", keys.celebrities(user))]
-            )
-            members = found[1:]
+            members = (await valkey.execute("LRANGE", keys.feed(user), 0, -1))[1:]
             posts = [member[:16] for member in members]
             authors = list({member[16:] for member in members})
             await valkey.all(

@@ -13,6 +13,7 @@ import msgspec
 from fanfold.contracts import keys
 from fanfold.contracts.blobs import CountsBlob, ImageBlob, PostBlob, UserBlob, VariantsBlob
 from fanfold.contracts.ids import id_millis, new_id
+from fanfold.feed.stored import build
 from fanfold.image.pictures import ENCODERS, WIDTHS
 from fanfold.kit.valkey import Valkey
 
@@ -46,9 +47,7 @@ async def seed(url: str, *, users: int, posts: int, length: int, chance: random.
     feeds = [sorted(chance.sample(members, length), reverse=True) for _ in readers]
     commands: list[Sequence[bytes | str | int]] = []
     for reader, feed in zip(readers, feeds, strict=True):
-        scored = [part for one in feed for part in (id_millis(UUID(bytes=one[:16])), one)]
-        commands.append(("ZADD", keys.feed(reader), 1_800_000_000_000_000, keys.COMPLETE, *scored))
-        commands.append(("SET", keys.celebrities(reader), b""))
+        commands.append(("RPUSH", keys.feed(reader), *build(feed, b"1800000000000000", length)))
         liked = [part for one in feed[::7] for part in (id_millis(UUID(bytes=one[:16])), one[:16])]
         commands.append(("ZADD", keys.liked(reader), 0, keys.COMPLETE, *liked))
     await _write(valkey, commands)

@@ -27,6 +27,7 @@ from fanfold.contracts.blobs import UserBlob
 from fanfold.contracts.events import PostCreated
 from fanfold.contracts.ids import new_id
 from fanfold.dev.process import ChildProcess, free_ports
+from fanfold.feed.stored import WHOLE
 from fanfold.follow.models import Follow
 from fanfold.kit.db import Database
 from fanfold.kit.identity import Identity, IdentitySigner
@@ -163,11 +164,11 @@ class Scribe:
                 return found
             params["cursor"] = page["next_cursor"]
 
-    async def stored(self, user: UUID) -> tuple[float, set[bytes]]:
+    async def stored(self, user: UUID) -> tuple[bytes, set[bytes]]:
         """When the feed was built, and the ids of its posts."""
-        members = await self.redis.zrange(keys.feed(user), 0, -1, withscores=True)
-        (built,) = [score for member, score in members if member == keys.COMPLETE]
-        return built, {member[:16] for member, _ in members if member != keys.COMPLETE}
+        head, *members = await self.redis.lrange(keys.feed(user), 0, -1)
+        assert head.startswith(WHOLE)
+        return head[16:32], {member[:16] for member in members}
 
     async def buried(self) -> list[int]:
         """Dead letters of all topics that a post goes through."""
@@ -195,7 +196,7 @@ class Play:
         self.scribe = scribe
         self.followers: dict[UUID, list[UUID]] = {}
         self.posts: dict[UUID, list[UUID]] = {}
-        self.built: dict[UUID, float] = {}
+        self.built: dict[UUID, bytes] = {}
 
     async def open(self) -> None:
         for count in FOLLOWERS.values():

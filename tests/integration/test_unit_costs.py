@@ -18,6 +18,8 @@ import pytest
 from fanfold.contracts import keys
 from fanfold.contracts.blobs import CountsBlob, ImageBlob, PostBlob, UserBlob, VariantsBlob
 from fanfold.contracts.ids import id_millis, new_id
+from fanfold.feed import stored
+from fanfold.feed.repository import LEFT, SPARE
 from fanfold.image.pictures import ENCODERS, WIDTHS
 
 pytestmark = pytest.mark.integration
@@ -98,10 +100,11 @@ async def test_the_bytes_of_keys_are_what_the_page_says(house: Any) -> None:
     redis = house.redis
 
     async def feed(user: UUID) -> None:
+        pushed = [new_id().bytes + new_id().bytes for _ in range((SPARE + LEFT) // 2)]
         members = [new_id().bytes + new_id().bytes for _ in range(LENGTH)]
-        scores: dict[bytes, float] = {one: id_millis(UUID(bytes=one[:16])) for one in members}
-        await redis.zadd(keys.feed(user), {keys.COMPLETE: 1_800_000_000_000_000, **scores}, nx=True)
-        await redis.set(keys.celebrities(user), b"", ex=86_400)
+        await redis.rpush(keys.feed(user), *stored.build(members, b"1800000000000000", LENGTH))
+        for one in pushed:  # as many as a feed has on the average, between two cuts
+            await redis.rpushx(keys.feed(user), one)
         await redis.expire(keys.feed(user), 86_400)
 
     async def blob(key: bytes, value: msgspec.Struct) -> None:

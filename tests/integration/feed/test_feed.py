@@ -217,7 +217,7 @@ async def test_a_celebritys_posts_are_folded_in_and_not_pushed(town: Town) -> No
     await town.shown(fans[0], post, early)
     for fan in fans[1:]:
         await town.shown(fan, post)
-    cached = await town.house.redis.zrevrange(keys.feed(fans[0]), 1, -1)
+    cached = await town.house.redis.lrange(keys.feed(fans[0]), 1, -1)
     assert [entry[:16] for entry in cached] == [UUID(early).bytes]
     await town.shown(star, post)
 

@@ -14,6 +14,7 @@ from fastapi import APIRouter
 from fanfold.contracts import events, internal, keys
 from fanfold.contracts.ids import new_id
 from fanfold.dev.process import free_ports
+from fanfold.feed.stored import WHOLE
 from fanfold.follow import repository
 from fanfold.follow.celebrities import FollowerTotals
 from fanfold.kit.db import Database
@@ -388,11 +389,10 @@ async def test_a_total_is_counted_once_however_many_ask_and_again_when_it_is_old
 async def test_the_feed_service_itself_confirms_an_unfollow(house: House, alone: httpx.AsyncClient, join: Join) -> None:
     await house.start("feed")
     ada, bob = await join(), await join()
-    feed, celebrities = keys.feed(ada), keys.celebrities(ada)
-    await house.redis.zadd(feed, {keys.COMPLETE: 1})
-    await house.redis.set(celebrities, b"")
+    feed = keys.feed(ada)
+    await house.redis.rpush(feed, WHOLE)
     assert (await alone.put(to(bob), headers=house.as_user(ada))).status_code == 204
     assert not await house.redis.exists(feed)
-    await house.redis.zadd(feed, {keys.COMPLETE: 1})
+    await house.redis.rpush(feed, WHOLE)
     assert (await alone.delete(to(bob), headers=house.as_user(ada))).status_code == 204
     assert not await house.redis.exists(feed)

@@ -11,13 +11,13 @@ BUCKETS: Final = 64
 """Feed buckets: one script call serves many feeds of one bucket, and a cluster spreads buckets over its nodes."""
 
 FEED_MEMBER_BYTES: Final = 32
-"""A member of a feed or timeline: post id (16 bytes), then author id (16 bytes)."""
+"""A post in a feed or timeline: post id (16 bytes), then author id (16 bytes)."""
 
 COMPLETE: Final = bytes(FEED_MEMBER_BYTES)
 """Sentinel member of a complete sorted set, which may hold no post; without it the set counts as missing.
 
 Its score in a timeline and in what a user likes is the floor, the lowest score there: what is above the floor is
-complete, and a floor of 0 means everything. In feeds it means something else: see `feed`.
+complete, and a floor of 0 means everything.
 """
 
 TOMBSTONE: Final = b""
@@ -37,23 +37,21 @@ def bucket(user_id: UUID) -> int:
 
 
 def feed_prefix(number: int) -> bytes:
-    """What the feed keys of one bucket begin with; the user's 16 bytes follow."""
-    return b"feed:{%d}:" % number
+    """What the feed keys of one bucket begin with; the user's 16 bytes follow.
+
+    The 2 is the format: what another version of these services keeps is not met.
+    """
+    return b"feed:{%d}:2:" % number
 
 
 def feed(user_id: UUID) -> bytes:
-    """Sorted set: the user's newest posts from followees below the celebrity threshold.
-
-    Its highest score belongs to a marker: `COMPLETE` in a feed, a random one while the feed is being rebuilt. The
-    marker's score is the tick of `FEED_CLOCK` at which the rebuild began; a push whose follower list is older is not
-    taken, because the rebuild has seen its post, and the follow list as it is now.
-    """
+    """List: a header, then the newest posts of followees below the celebrity threshold. See `fanfold.feed.stored`."""
     return feed_prefix(bucket(user_id)) + user_id.bytes
 
 
-def celebrities(user_id: UUID) -> bytes:
-    """String: concatenated 16-byte ids of the user's celebrity followees. Built with the feed, same bucket."""
-    return b"celebs:{%d}:%b" % (bucket(user_id), user_id.bytes)
+def rebuilt(number: int) -> bytes:
+    """String: the newest tick of `FEED_CLOCK` at which a rebuild of a feed of the bucket began."""
+    return b"rebuilt:{%d}" % number
 
 
 def pulled(author_id: UUID) -> bytes:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from fanfold.contracts import internal
 from fanfold.contracts.keys import FEED_MEMBER_BYTES
-from fanfold.feed.repository import split_ids
+from fanfold.feed.stored import split_ids
 from fanfold.feed.window import Source
 from fanfold.kit.flight import SingleFlight
 

@@ -15,7 +15,8 @@ from fanfold.contracts import events, internal, live
 from fanfold.contracts.ids import id_millis
 from fanfold.feed import metrics
 from fanfold.feed.jobs import LARGE, SMALL, Action, Chunk, Job, Lane, Split
-from fanfold.feed.repository import ID_BYTES, member
+from fanfold.feed.repository import member
+from fanfold.feed.stored import ID_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -80,7 +81,7 @@ class Fanout:
             case events.Blocked():
                 await self._repository.invalidate(event.blocker_id.bytes + event.blocked_id.bytes)
             case events.AccountDeleted():
-                await self._repository.forget(event.user_id)
+                await self._repository.invalidate(event.user_id.bytes)
             case _:
                 return
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from fanfold.contracts import keys
-from fanfold.feed import scripts
+from fanfold.feed import scripts, stored
+from fanfold.feed.stored import ID_BYTES, CachedFeed, split_ids
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     Pacing = Callable[[int], Awaitable[None]]
 
-ID_BYTES: Final = 16
 FEEDS_PER_CALL: Final = 500
 """Feeds one script call serves: half a millisecond of the server, short enough for reads to pass between."""
 LEASE_MS: Final = 5_000
@@ -30,26 +29,12 @@ PROGRESS_SECONDS: Final = 3_600
 
 _SPLIT: Final = b"split:"
 _PROGRESS: Final = b"progress:"
-_BUILDING: Final = b"\xff" * ID_BYTES
 _PREFIXES: Final = tuple(keys.feed_prefix(number) for number in range(keys.BUCKETS))
-
-
-@dataclass(frozen=True, slots=True)
-class CachedFeed:
-    """A complete feed as cached.
-
-    Attributes:
-        members: 32-byte members (post id, author id), newest first.
-        celebrities: 16-byte ids of the authors to fold in.
-    """
-
-    members: list[bytes]
-    celebrities: list[bytes]
-
-
-def split_ids(data: bytes, size: int = ID_BYTES) -> list[bytes]:
-    """Concatenated ids (or members, with their ``size``) as a list."""
-    return [data[start : start + size] for start in range(0, len(data), size)]
+_REBUILT: Final = tuple(keys.rebuilt(number) for number in range(keys.BUCKETS))
+SPARE: Final = 12
+"""Posts a feed may have beyond its length before it is cut: cutting ten at once costs a push a tenth of it."""
+LEFT: Final = 2
+"""Of them, how many stay: so many may come late and no feed has to be rebuilt for that."""
 
 
 def member(post_id: bytes, author_id: bytes) -> bytes:
@@ -57,20 +42,15 @@ def member(post_id: bytes, author_id: bytes) -> bytes:
     return post_id + author_id
 
 
-def _score(feed_member: bytes) -> int:
-    """`contracts.ids.id_millis` of the member's post: a UUIDv7 begins with its 48 bits of milliseconds."""
-    return int.from_bytes(feed_member[:6], "big")
-
-
-def _by_bucket(user_ids: bytes) -> Iterable[list[bytes]]:
-    """Feed keys of concatenated user ids, in lists of one bucket and at most `FEEDS_PER_CALL`."""
+def _by_bucket(user_ids: bytes) -> Iterable[tuple[int, list[bytes]]]:
+    """Feed keys of concatenated user ids, in lists of one bucket, which is named, and at most `FEEDS_PER_CALL`."""
     buckets: dict[int, list[bytes]] = {}
     for start in range(0, len(user_ids), ID_BYTES):
         number = user_ids[start + ID_BYTES - 1] % keys.BUCKETS
         buckets.setdefault(number, []).append(_PREFIXES[number] + user_ids[start : start + ID_BYTES])
-    for feeds in buckets.values():
+    for number, feeds in buckets.items():
         for start in range(0, len(feeds), FEEDS_PER_CALL):
-            yield feeds[start : start + FEEDS_PER_CALL]
+            yield number, feeds[start : start + FEEDS_PER_CALL]
 
 
 class FeedRepository:
@@ -80,21 +60,18 @@ class FeedRepository:
         valkey: The auto-pipelining client.
         length: Posts a feed holds.
         ttl_seconds: Life of a feed from its rebuild.
+        spare: Posts it may have beyond them; more than two.
     """
 
-    def __init__(self, valkey: Valkey, *, length: int, ttl_seconds: int) -> None:
+    def __init__(self, valkey: Valkey, *, length: int, ttl_seconds: int, spare: int = SPARE) -> None:
         self._valkey = valkey
         self._length = length
         self._ttl = ttl_seconds
+        self._limits = (1 + length + spare, length + LEFT)
 
     async def read(self, user_id: UUID) -> CachedFeed | None:
         """The feed in one round trip; None when it is cold or being rebuilt."""
-        members, celebrities = await self._valkey.all(
-            [("ZRANGE", keys.feed(user_id), 0, self._length, "REV"), ("GET", keys.celebrities(user_id))]
-        )
-        if celebrities is None or not members or members[0] != keys.COMPLETE:
-            return None
-        return CachedFeed(members[1:], split_ids(celebrities))
+        return await self._usable(user_id, await self._valkey.execute("LRANGE", keys.feed(user_id), 0, -1))
 
     async def tick(self) -> int:
         """Next tick of the clock that orders rebuilds and reads of follower lists."""
@@ -102,26 +79,32 @@ class FeedRepository:
 
     async def begin(self, user_id: UUID) -> bytes | None:
         """Begin a rebuild; its marker. None: another rebuild is under way, or the feed is there."""
-        marker = _BUILDING + os.urandom(keys.FEED_MEMBER_BYTES - ID_BYTES)
-        feed = keys.feed(user_id)
-        begun = await self._valkey.script(
-            scripts.BEGIN, [feed, keys.celebrities(user_id)], [keys.COMPLETE, marker, LEASE_MS]
-        )
-        if not begun or not await self._valkey.script(scripts.ARM, [feed], [marker, await self.tick()]):
+        feed, marker = keys.feed(user_id), os.urandom(ID_BYTES)
+        if not await self._valkey.script(scripts.BEGIN, [feed], [stored.header(marker, stored.UNARMED), LEASE_MS]):
             return None
-        return marker
+        tick = b"%d" % await self.tick()
+        rebuilt = _REBUILT[keys.bucket(user_id)]
+        armed = await self._valkey.script(scripts.ARM, [feed, rebuilt], [stored.header(marker, tick), tick])
+        return marker if armed else None
 
     async def finish(
         self, user_id: UUID, marker: bytes, members: Sequence[bytes], celebrities: bytes
     ) -> CachedFeed | None:
-        """Make the rebuilt posts, and those pushed meanwhile, the feed. None: the rebuild was called off."""
-        posts = [item for entry in members for item in (_score(entry), entry)]
+        """Make the rebuilt posts, newest first, and those pushed meanwhile the feed. None: it was called off."""
+        floor = stored.floor_of(members, self._length)
         built = await self._valkey.script(
             scripts.FINISH,
-            [keys.feed(user_id), keys.celebrities(user_id)],
-            [marker, keys.COMPLETE, self._length, self._ttl, celebrities, *posts],
+            [keys.feed(user_id)],
+            [marker, stored.WHOLE, floor, celebrities, self._ttl, *reversed(members)],
         )
-        return None if built is None else CachedFeed(built[1:], split_ids(celebrities))
+        return await self._usable(user_id, built or ())
+
+    async def _usable(self, user_id: UUID, elements: Sequence[bytes]) -> CachedFeed | None:
+        feed = stored.parse(elements)
+        if feed is not None and not feed.complete and len(feed.members) < self._length:
+            await self.invalidate(user_id.bytes)  # posts are missing, and only a rebuild knows which
+            return None
+        return feed
 
     async def push(self, user_ids: bytes, post: bytes, tick: int, pace: Pacing | None = None) -> int:
         """Add ``post`` (a member) to the warm feeds among ``user_ids``; how many those were.
@@ -129,19 +112,15 @@ class FeedRepository:
         With `pace`, which is asked before each `FEEDS_PER_CALL` of them, these go one after the other, and others'
         reads come in between. All at once they fill the server's buffer of this connection, which it empties in one go.
         """
-        return await self._each_bucket(scripts.PUSH, user_ids, [tick, _score(post), post, self._length], pace)
+        return await self._each_bucket(scripts.PUSH, _REBUILT, user_ids, [tick, post, *self._limits], pace)
 
     async def remove(self, user_ids: bytes, posts: Sequence[bytes], pace: Pacing | None = None) -> int:
         """Take ``posts`` (members) out of feeds; how many were found. `pace` as of `push`."""
-        return await self._each_bucket(scripts.REMOVE, user_ids, [keys.COMPLETE, self._length, *posts], pace)
+        return await self._each_bucket(scripts.REMOVE, None, user_ids, [stored.WHOLE, *posts], pace)
 
     async def invalidate(self, user_ids: bytes) -> None:
         """Delete feeds, and call off their rebuilds: the next read starts from the follow list as it then is."""
-        await self._valkey.all([("UNLINK", *feeds) for feeds in _by_bucket(user_ids)])
-
-    async def forget(self, user_id: UUID) -> None:
-        """Delete everything of a feed that nobody will read again."""
-        await self._valkey.execute("UNLINK", keys.feed(user_id), keys.celebrities(user_id))
+        await self._valkey.all([("UNLINK", *feeds) for _, feeds in _by_bucket(user_ids)])
 
     async def announce(self, user_ids: bytes, payload: bytes) -> None:
         """Publish ``payload`` to the users' channels, for those who listen."""
@@ -197,15 +176,24 @@ class FeedRepository:
         return bool(await self._valkey.script(scripts.ARRIVED, [key], [PROGRESS_SECONDS, *told]))
 
     async def _each_bucket(
-        self, script: Script, user_ids: bytes, arguments: Sequence[bytes | int], pace: Pacing | None = None
+        self,
+        script: Script,
+        first: Sequence[bytes] | None,
+        user_ids: bytes,
+        arguments: Sequence[bytes | int],
+        pace: Pacing | None,
     ) -> int:
+        """Sum of a script's answers for all feeds; its first key is the bucket's own of ``first``."""
         calls = list(_by_bucket(user_ids))
         total = 0
         while calls:
             some = [calls.pop()]
-            while calls and (pace is None or sum(map(len, some)) + len(calls[-1]) <= FEEDS_PER_CALL):
+            count = len(some[0][1])
+            while calls and (pace is None or count + len(calls[-1][1]) <= FEEDS_PER_CALL):
                 some.append(calls.pop())
+                count += len(some[-1][1])
             if pace is not None:
-                await pace(sum(map(len, some)))
-            total += sum(await asyncio.gather(*(self._valkey.script(script, feeds, arguments) for feeds in some)))
+                await pace(count)
+            named = ([first[number], *feeds] if first else feeds for number, feeds in some)
+            total += sum(await asyncio.gather(*(self._valkey.script(script, one, arguments) for one in named)))
         return total

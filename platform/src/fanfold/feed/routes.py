@@ -10,7 +10,7 @@ from xxhash import xxh3_64_hexdigest
 
 from fanfold.contracts import internal
 from fanfold.contracts.api import Page, Post
-from fanfold.feed.repository import ID_BYTES
+from fanfold.feed.stored import ID_BYTES
 from fanfold.kit.hot import HotRoute, Reply, page_target
 from fanfold.kit.preconditions import matches
 from fanfold.kit.views import encode_page

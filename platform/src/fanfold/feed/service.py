@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from fanfold.contracts import internal
 from fanfold.contracts.keys import FEED_MEMBER_BYTES
 from fanfold.feed import metrics
-from fanfold.feed.repository import split_ids
+from fanfold.feed.stored import split_ids
 from fanfold.feed.window import ABOVE_ALL, Source, Window, page
 from fanfold.kit.errors import Unavailable
 from fanfold.kit.flight import SingleFlight
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from fanfold.feed.celebrities import CelebrityTimelines
-    from fanfold.feed.repository import CachedFeed, FeedRepository
+    from fanfold.feed.repository import FeedRepository
     from fanfold.feed.settings import FeedSettings
+    from fanfold.feed.stored import CachedFeed
     from fanfold.kit.peers import Peers
 
 log = get_logger(__name__)
@@ -69,7 +70,7 @@ class FeedService:
         await self._repository.remove(user_id.bytes, gone)
 
     async def _sources(self, cached: CachedFeed) -> list[Source]:
-        own = Source(cached.members, complete=len(cached.members) < self._settings.feed_length)
+        own = Source(cached.members, complete=cached.complete)
         if not cached.celebrities:
             return [own]
         return [own, *await self._celebrities.get(cached.celebrities)]
