@@ -95,7 +95,10 @@ async def warm(url: str, population: Population) -> None:
     tick = b"%d" % int(time.time() * 1e6)  # older than any push to come
     for start in range(1, population.people, BATCH):
         people = [UUID(bytes=one.tobytes()) for one in ids[start : start + BATCH]]
-        for answer in await valkey.pipeline([("RPUSH", keys.feed(one), *build((), tick, 1)) for one in people]):
+        feeds = [keys.feed(one) for one in people]
+        for answer in await valkey.pipeline(
+            [("UNLINK", *feeds), *(("RPUSH", feed, *build((), tick, 1)) for feed in feeds)]
+        ):
             if isinstance(answer, Exception):
                 raise answer
     await valkey.close()

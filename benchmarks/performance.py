@@ -206,8 +206,8 @@ def _websockets(figures: dict[str, Any]) -> list[str]:
 def _fanout(figures: dict[str, Any]) -> list[str]:
     ways = {
         "queue": "through the queue: event, pages of followers, chunks, one script per 500 feeds",
-        "pipelined": "the same checks and writes as pipelined commands, without a queue",
-        "jobs": "one job per follower on a stream",
+        "pipelined": "sorted sets, looked at, added to and cut by pipelined commands, without a queue",
+        "jobs": "sorted sets, one job per follower on a stream",
     }
     queue = figures["deliveries"]["queue"]["median"]
     rows = [
