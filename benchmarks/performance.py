@@ -222,7 +222,7 @@ def _fanout(figures: dict[str, Any]) -> list[str]:
     ]
     return [
         table(["deliveries into warm feeds", "a second", "the queue by it"], rows),
-        f"A cached feed takes **{number(figures['feed_bytes'])} bytes** of Valkey.",
+        f"A cached feed, just built, takes **{number(figures['feed_bytes'])} bytes** of Valkey.",
         table(["a cold feed read", "ms"], cold),
         table(["until the last of the crowd sees a post", "seconds"], modes),
     ]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Pacing = Callable[[int], Awaitable[None]]
 
 FEEDS_PER_CALL: Final = 500
-"""Feeds one script call serves: half a millisecond of the server, short enough for reads to pass between."""
+"""Feeds one script call serves: two milliseconds of the server, short enough for reads to pass between."""
 LEASE_MS: Final = 5_000
 """A rebuild that takes longer is taken for dead; longer than any peer call waits."""
 CURSOR_SECONDS: Final = 86_400
