@@ -96,11 +96,7 @@ async def warm(url: str, population: Population) -> None:
     for start in range(1, population.people, BATCH):
         people = [UUID(bytes=one.tobytes()) for one in ids[start : start + BATCH]]
         feeds = [keys.feed(one) for one in people]
-        for answer in await valkey.pipeline(
-            [("UNLINK", *feeds), *(("RPUSH", feed, *build((), tick, 1)) for feed in feeds)]
-        ):
-            if isinstance(answer, Exception):
-                raise answer
+        await valkey.all([("UNLINK", *feeds), *(("RPUSH", feed, *build((), tick, 1)) for feed in feeds)])
     await valkey.close()
 
 

@@ -21,6 +21,7 @@ import asyncpg
 import httpx
 import msgspec
 import uvloop
+from common.feeds import write
 from common.house import House, stopping
 from common.processes import Workshop
 from common.results import save, say, summary
@@ -286,11 +287,9 @@ async def _added(redis: Any) -> int:
 
 async def warm(valkey: Valkey, readers: Sequence[UUID]) -> None:
     """Full feeds, built long ago."""
-    posts = [new_id().bytes + new_id().bytes for _ in range(LENGTH)]
-    for start in range(0, len(readers), BATCH):
-        some = readers[start : start + BATCH]
-        await valkey.all([("RPUSH", keys.feed(reader), *build(posts, BUILT, LENGTH)) for reader in some])
-    await valkey.all([("SET", keys.rebuilt(number), BUILT) for number in range(keys.BUCKETS)])
+    feed = build([new_id().bytes + new_id().bytes for _ in range(LENGTH)], BUILT, LENGTH)
+    await write(valkey, [("RPUSH", keys.feed(reader), *feed) for reader in readers])
+    await write(valkey, [("SET", keys.rebuilt(number), BUILT) for number in range(keys.BUCKETS)])
 
 
 def plain(reader: UUID) -> bytes:
@@ -302,9 +301,7 @@ async def warm_sets(valkey: Valkey, readers: Sequence[UUID]) -> None:
     """The same feeds as sorted sets: posts scored by their time, above all a member scored by when it was built."""
     posts = [new_id().bytes + new_id().bytes for _ in range(LENGTH)]
     scored = [part for one in posts for part in (id_millis(UUID(bytes=one[:16])), one)]
-    for start in range(0, len(readers), BATCH):
-        some = readers[start : start + BATCH]
-        await valkey.all([("ZADD", plain(reader), BUILT, keys.COMPLETE, *scored) for reader in some])
+    await write(valkey, [("ZADD", plain(reader), BUILT, keys.COMPLETE, *scored) for reader in readers])
 
 
 async def pipelined(valkey: Valkey, readers: Sequence[UUID]) -> float:

@@ -38,11 +38,11 @@ async def seed(url: str, *, users: int, posts: int, length: int, chance: random.
     valkey = Valkey(url)
     authors = [new_id() for _ in range(max(1, posts // FOLLOWEES_SHARE))]
     members = sorted((new_id().bytes + chance.choice(authors).bytes for _ in range(posts)), reverse=True)
-    await _write(valkey, [("SET", keys.user(author), user_blob(author)) for author in authors])
-    await _write(valkey, [("SET", keys.POST + one[:16], post_blob(one, chance)) for one in members])
+    await write(valkey, [("SET", keys.user(author), user_blob(author)) for author in authors])
+    await write(valkey, [("SET", keys.POST + one[:16], post_blob(one, chance)) for one in members])
     fresh = int((time.time() + 3600) * 1000)
     counts = [msgspec.msgpack.encode(CountsBlob(chance.randrange(900), chance.randrange(90), fresh)) for _ in range(64)]
-    await _write(valkey, [("SET", keys.COUNTS + one[:16], chance.choice(counts)) for one in members])
+    await write(valkey, [("SET", keys.COUNTS + one[:16], chance.choice(counts)) for one in members])
     readers = [new_id() for _ in range(users)]
     feeds = [sorted(chance.sample(members, length), reverse=True) for _ in readers]
     commands: list[Sequence[bytes | str | int]] = []
@@ -50,7 +50,7 @@ async def seed(url: str, *, users: int, posts: int, length: int, chance: random.
         commands.append(("RPUSH", keys.feed(reader), *build(feed, b"1800000000000000", length)))
         liked = [part for one in feed[::7] for part in (id_millis(UUID(bytes=one[:16])), one[:16])]
         commands.append(("ZADD", keys.liked(reader), 0, keys.COMPLETE, *liked))
-    await _write(valkey, commands)
+    await write(valkey, commands)
     await valkey.close()
     return Seeded(readers, feeds)
 
@@ -72,8 +72,7 @@ def post_blob(member: bytes, chance: random.Random) -> bytes:
     return msgspec.msgpack.encode(PostBlob(member[:16], member[16:], caption, created, [photo]))
 
 
-async def _write(valkey: Valkey, commands: Sequence[Sequence[bytes | str | int]]) -> None:
+async def write(valkey: Valkey, commands: Sequence[Sequence[bytes | str | int]]) -> None:
+    """Carry out commands, a batch at once; the first error is raised."""
     for start in range(0, len(commands), BATCH):
-        for answer in await valkey.pipeline(commands[start : start + BATCH]):
-            if isinstance(answer, Exception):
-                raise answer
+        await valkey.all(commands[start : start + BATCH])

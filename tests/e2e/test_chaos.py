@@ -15,8 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
-from fanfold.contracts.snapshot import SNAPSHOT_KEY, Snapshot, SnapshotError, decode
+from fanfold.contracts.snapshot import SNAPSHOT_KEY, Snapshot, SnapshotError
 from tests.e2e.conftest import CLUSTER
+from tests.e2e.ring import active, snapshot
 from tests.e2e.traffic import Traffic
 from tests.e2e.waiting import exists, until
 from tools.local.clusters import Kubectl
@@ -56,24 +57,18 @@ def processes(kubectl: Kubectl, service: str) -> list[int]:
     return [min(pids) for name in names if (pids := marked(f"FANFOLD_INSTANCE={name}"))]
 
 
-def snapshot(kubectl: Kubectl) -> Snapshot | None:
-    """None while it is damaged."""
-    config: Any = kubectl.get("configmap", SNAPSHOT)
+def readable(kubectl: Kubectl) -> Snapshot | None:
+    """The snapshot; None while it is damaged."""
     try:
-        return decode(config["data"][SNAPSHOT_KEY])
+        return snapshot(kubectl)
     except SnapshotError:
         return None
-
-
-def active(kubectl: Kubectl, service: str) -> int:
-    found = snapshot(kubectl)
-    return sum(slot.state == "active" for slot in found.services[service]) if found else 0
 
 
 @pytest.fixture(scope="module")
 def two_feeds(deployed: Kubectl) -> Kubectl:
     """A platform whose feeds may lose a replica, as every new one."""
-    until(lambda: active(deployed, "feed") >= 2 and len(processes(deployed, "feed")) >= 2, "two replicas of feed")
+    until(lambda: len(active(deployed, "feed")) >= 2 and len(processes(deployed, "feed")) >= 2, "two replicas of feed")
     return deployed
 
 
@@ -83,15 +78,15 @@ def test_replicas_that_die_or_hang_and_a_damaged_snapshot_cost_what_is_stated(tw
         feeds = processes(two_feeds, "feed")
         os.kill(feeds[0], signal.SIGKILL)
         until(lambda: set(processes(two_feeds, "feed")) - set(feeds), "the killed one started again")
-        until(lambda: active(two_feeds, "feed") >= len(feeds), "all slots in use")
+        until(lambda: len(active(two_feeds, "feed")) >= len(feeds), "all slots in use")
         assert not traffic.report.failed, traffic.report.failures()
 
-        before = snapshot(two_feeds)
+        before = readable(two_feeds)
         assert before is not None
         damaged = {"data": {SNAPSHOT_KEY: '{"epoch": 1'}}
         two_feeds.run("patch", "configmap", SNAPSHOT, "--type=merge", f"--patch={json.dumps(damaged)}")
-        until(lambda: snapshot(two_feeds) is not None, "a snapshot that was written anew")
-        after = snapshot(two_feeds)
+        until(lambda: readable(two_feeds) is not None, "a snapshot that was written anew")
+        after = readable(two_feeds)
         assert after is not None
         assert after.epoch >= before.epoch
         time.sleep(3)
@@ -152,7 +147,7 @@ def test_a_minute_without_the_api_server_is_not_noticed_and_a_gateway_restarts_i
     assert len(report.answered) == 4
     assert traffic.lost(60) == []
     assert traffic.doubled() == []
-    until(lambda: active(two_feeds, "feed") >= 2, "the slots in use")
+    until(lambda: len(active(two_feeds, "feed")) >= 2, "the slots in use")
 
 
 def serves(url: str, token: str) -> bool:

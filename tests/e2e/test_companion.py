@@ -108,9 +108,11 @@ def test_a_user_lands_at_the_slot_that_ring_names(
         len({one["slot"] for service in shown["services"] if service["service"] == "feed" for one in service["slots"]})
         > 1
     )
+    before, after = dict[str, float](), dict[str, float]()
 
-    def gained() -> dict[str, float] | None:
-        """Requests more at each slot, unless a gateway came or went meanwhile: its counts are not to be had."""
+    def counted() -> bool:
+        """Not when a gateway came or went meanwhile: its counts are not to be had."""
+        nonlocal before, after
         names = gateways(deployed)
         try:
             before = answered(deployed, names, "feed")
@@ -118,17 +120,11 @@ def test_a_user_lands_at_the_slot_that_ring_names(
                 client.get("/v1/feed").raise_for_status()
             after = answered(deployed, names, "feed")
         except StageError:
-            return None
-        return {name: after[name] - before.get(name, 0) for name in after} if gateways(deployed) == names else None
-
-    found: list[dict[str, float]] = []
-
-    def counted() -> bool:
-        found.extend(filter(None, [gained()]))
-        return bool(found)
+            return False
+        return gateways(deployed) == names
 
     until(counted, "the same gateways before and after")
-    assert found[-1][slot] >= READS, found
+    assert after[slot] - before.get(slot, 0) >= READS, (before, after)
 
 
 def test_top_measures_what_clients_do(fanfold: Fanfold, person: tuple[str, httpx.Client], deployed: Kubectl) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from fanfold.contracts import snapshot as snapshots
 from fanfold.contracts.components import BY_NAME, COMPONENTS
+from tests.e2e.ring import active, snapshot
 from tests.e2e.traffic import Traffic
 from tests.e2e.waiting import until
 from tools.local.clusters import Kubectl
@@ -24,19 +24,9 @@ WRITERS = {"operator", "postgresql", "valkey", "objectstore", "prometheus", *BY_
 """All that has a log on a demo platform."""
 
 
-def read_snapshot(kubectl: Kubectl) -> snapshots.Snapshot:
-    config: Any = kubectl.get("configmap", f"{PLATFORM}-snapshot")
-    return snapshots.decode(config["data"][snapshots.SNAPSHOT_KEY])
-
-
 def items(answer: Any) -> list[Any]:
     found: list[Any] = answer["items"]
     return found
-
-
-def active(kubectl: Kubectl, service: str) -> dict[str, str]:
-    """Addresses by slot: of those that take keys."""
-    return {slot.slot: slot.address for slot in read_snapshot(kubectl).services[service] if slot.state == "active"}
 
 
 def test_the_journey_of_people_and_photos_succeeds_on_what_the_operator_deployed(deployed: Kubectl) -> None:
@@ -91,13 +81,13 @@ def test_no_secret_stands_in_an_environment_or_a_log(deployed: Kubectl) -> None:
 
 
 def test_a_scaled_service_reaches_the_ring_of_every_gateway(deployed: Kubectl) -> None:
-    epoch, before = read_snapshot(deployed).epoch, active(deployed, "feed")
+    epoch, before = snapshot(deployed).epoch, active(deployed, "feed")
     # By its bounds: what `kubectl scale` asks for, the autoscaler takes back when there is no load that needs it.
     wanted = len(before) + 1
     bounds = {"spec": {"services": {"feed": {"replicas": {"min": wanted}}}}}
     deployed.run("patch", "platform", PLATFORM, "--type=merge", f"--patch={json.dumps(bounds)}")
     until(lambda: len(active(deployed, "feed")) >= wanted, "a further slot of feed")
-    after = read_snapshot(deployed).epoch
+    after = snapshot(deployed).epoch
     assert after > epoch
     assert before.keys() < active(deployed, "feed").keys()
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from fanfold.contracts import snapshot as snapshots
 from fanfold.contracts.components import COMPONENTS
 from tests.e2e import waiting
+from tests.e2e.ring import snapshot
 from tests.e2e.traffic import Traffic
 from tools.local.clusters import Kubectl, Native
 from tools.local.up import PLATFORM, install
@@ -64,11 +64,6 @@ def service_of(pod: Any) -> str:
 
 def ring(kubectl: Kubectl) -> Any:
     return kubectl.get("hashring", PLATFORM)
-
-
-def snapshot(kubectl: Kubectl) -> snapshots.Snapshot:
-    config: Any = kubectl.get("configmap", f"{PLATFORM}-snapshot")
-    return snapshots.decode(config["data"][snapshots.SNAPSHOT_KEY])
 
 
 def whole(kubectl: Kubectl) -> bool:

@@ -82,9 +82,8 @@ class FeedRepository:
         feed, marker = keys.feed(user_id), os.urandom(ID_BYTES)
         if not await self._valkey.script(scripts.BEGIN, [feed], [stored.header(marker, stored.UNARMED), LEASE_MS]):
             return None
-        tick = b"%d" % await self.tick()
-        rebuilt = _REBUILT[keys.bucket(user_id)]
-        armed = await self._valkey.script(scripts.ARM, [feed, rebuilt], [stored.header(marker, tick), tick])
+        armed_header = stored.header(marker, b"%d" % await self.tick())
+        armed = await self._valkey.script(scripts.ARM, [feed, _REBUILT[keys.bucket(user_id)]], [armed_header])
         return marker if armed else None
 
     async def finish(

@@ -53,11 +53,11 @@ local head = redis.call('LINDEX', KEYS[1], 0)
 if not head or string.sub(head, 1, 16) ~= string.sub(ARGV[1], 1, 16) then return 0 end
 redis.call('LTRIM', KEYS[1], 0, 0)
 redis.call('LSET', KEYS[1], 0, ARGV[1])
-local newest = redis.call('GET', KEYS[2])
-if not newest or tonumber(newest) < tonumber(ARGV[2]) then redis.call('SET', KEYS[2], ARGV[2]) end
+local tick, newest = string.sub(ARGV[1], 17, 32), redis.call('GET', KEYS[2])
+if not newest or tonumber(newest) < tonumber(tick) then redis.call('SET', KEYS[2], tick) end
 return 1
 """)
-"""KEYS: feed, newest rebuild of its bucket. ARGV: header, its tick. 0: the rebuild was called off (the feed was
+"""KEYS: feed, newest rebuild of its bucket. ARGV: header. 0: the rebuild was called off (the feed was
 invalidated), or its lease ran out."""
 
 FINISH = Script(
