@@ -6,7 +6,6 @@ Deployments, EndpointSlices and garbage collection are Kubernetes' own.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 import select
@@ -35,6 +34,7 @@ from fanfold_operator.planning.acts import Act, Wish
 from fanfold_operator.scrape import Sample, Scrape
 from tests.integration.operator.kube import Kube, Manifest, made_namespace
 from tests.integration.operator.kubelet import Kubelet
+from tests.integration.operator.loops import complete
 
 ROOT = Path(__file__).parents[3]
 BINARY = ROOT / ".build" / "bin" / "fanfold-cluster"
@@ -170,7 +170,7 @@ class Running:
         options = Options(images=images, namespace=namespace, admin_port=0, admin_service="operator.test.svc")
         self.masters = Masters()
         self.operator = Operator(options, self._ask, self._measure, self.masters)
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="operator")
+        self._thread = threading.Thread(target=lambda: complete(self.operator.run()), name="operator")
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -181,13 +181,6 @@ class Running:
         self.operator.stop()
         self._thread.join(WAIT_SECONDS)
         assert not self._thread.is_alive(), "the operator did not stop"
-
-    async def _run(self) -> None:
-        await self.operator.run()
-        # Cancelled watches leave TLS connections that say goodbye for up to 30 s: the command just ends, a loop warns.
-        for transport in list(asyncio.get_running_loop()._transports.values()):  # type: ignore[attr-defined]
-            transport.abort()
-        await asyncio.sleep(0)  # the round in which they are closed
 
     async def _measure(self, targets: Iterable[str], _: Collection[str]) -> list[Scrape]:
         samples = [Sample(REQUESTS, {"status": status}, count) for status, count in self.answered.items()]

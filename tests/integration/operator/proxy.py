@@ -16,6 +16,7 @@ import yaml
 from aiohttp import web
 
 from fanfold_operator.api import login
+from tests.integration.operator.loops import complete
 
 HOP = {"host", "connection", "transfer-encoding", "content-length", "content-encoding", "accept-encoding"}
 
@@ -59,7 +60,7 @@ class Proxy:
         self.replay = 0.0
         self.replayed = 0
         self._upstream = kubeconfig
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), name="proxy")
+        self._thread = threading.Thread(target=lambda: complete(self._main()), name="proxy")
         self._opened = threading.Event()
         self._chance = random.Random(7)
         self._port = 0

@@ -24,6 +24,7 @@ from fanfold_operator.differences import APPLIED_ANNOTATION
 from fanfold_operator.kinds import Key, Kind, Manifest
 from fanfold_operator.operator import Operator, Options
 from fanfold_operator.planning.actions import Images
+from tests.integration.operator.loops import complete
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -199,7 +200,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         kubeconfig = Path(server.stdout.readline().strip().removeprefix("READY kubeconfig="))
-        asyncio.run(_define(kubeconfig))
+        complete(_define(kubeconfig))
         yield kubeconfig
         server.terminate()
         server.wait(30)
@@ -288,7 +289,7 @@ def test_deaths_at_every_write_change_nothing_of_the_end(bare: Path) -> None:
             for at, other in others:
                 assert "\n".join(_differences(expected, other)) == "", f"death at write {at}"
 
-    asyncio.run(main())
+    complete(main())
 
 
 async def _before_an_upgrade(api: Api, world: World) -> None:
@@ -311,4 +312,4 @@ def test_deaths_at_every_write_of_an_upgrade_change_nothing_of_its_end(bare: Pat
             assert "\n".join(_differences(expected, end)) == ""
             assert accepted >= counting.writes * 0.8, "it died at each of them"
 
-    asyncio.run(main())
+    complete(main())
