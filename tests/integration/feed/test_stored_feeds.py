@@ -55,6 +55,11 @@ def a_post(millis: int | None = None) -> bytes:
     return member(post if millis is None else millis.to_bytes(6, "big") + post[6:], new_id().bytes)
 
 
+def a_post_after(post: bytes) -> bytes:
+    """One of the next millisecond. The floor rises by whole ones: of many posts in one, a cut takes all."""
+    return a_post(id_millis(UUID(bytes=post[:16])) + 1)
+
+
 def of_one_bucket(count: int) -> list[UUID]:
     """Users whose feeds one script call serves."""
     return [UUID(int=new_id().int // keys.BUCKETS * keys.BUCKETS + 7) for _ in range(count)]
@@ -109,7 +114,7 @@ async def test_what_is_cut_off_leaves_the_newest_and_a_floor(shelf: Shelf) -> No
     posts = [a_post() for _ in range(LENGTH)][::-1]
     await shelf.rebuilt(user, posts)
     for _ in range(3 * (LENGTH + SPARE)):
-        posts.insert(0, a_post())
+        posts.insert(0, a_post_after(posts[0]))
         assert await shelf.feeds.push(user.bytes, posts[0], await shelf.feeds.tick()) == 1
         assert LENGTH <= await shelf.length(user) <= LENGTH + SPARE
         found = await shelf.feeds.read(user)
@@ -139,7 +144,7 @@ async def test_pushes_that_cut_a_rebuild_under_way_leave_no_hole_between_them_an
     marker = await shelf.feeds.begin(user)
     assert marker is not None
     while len(posts) < 3 * (LENGTH + SPARE):
-        posts.insert(0, a_post(id_millis(UUID(bytes=posts[0][:16])) + 1))
+        posts.insert(0, a_post_after(posts[0]))
         await shelf.feeds.push(user.bytes, posts[0], await shelf.feeds.tick())
         assert await shelf.length(user) <= LENGTH + SPARE
     built = await shelf.feeds.finish(user, marker, posts[-LENGTH:], b"")
