@@ -63,20 +63,11 @@ def test_only_registration_login_and_media_are_open_to_all(document: Any) -> Non
     }
 
 
-REPEATABLE = {
-    "/v1/accounts": "a name is taken once (409); a kept answer would stand beside a quick hash of the password",
-    "/v1/sessions": "each login is a session of its own; a kept answer would be its tokens",
-    "/v1/sessions/refresh": "a token that comes twice is reuse, which ends the session",
-    "/v1/images": "the same bytes are the same image",
-    "/v1/images/uploads/{upload_id}/complete": "the upload is the key",
-}
-"""POSTs that take no Idempotency-Key, and why: docs/evidence/api.md says the same."""
-
-
-def test_every_post_takes_an_idempotency_key_or_needs_none(document: Any) -> None:
+def test_every_post_takes_an_idempotency_key(document: Any) -> None:
     posts = {path: operations["post"] for path, operations in document["paths"].items() if "post" in operations}
     named = {path: [one["name"] for one in post.get("parameters", ())] for path, post in posts.items()}
-    assert {path for path, names in named.items() if "Idempotency-Key" not in names} == REPEATABLE.keys()
+    assert len(named) > 5
+    assert [path for path, names in named.items() if "Idempotency-Key" not in names] == []
 
 
 def test_nothing_internal_is_documented(document: Any) -> None:

@@ -11,7 +11,7 @@ import httpx
 import msgspec
 import pytest
 
-from fanfold.contracts import internal, keys
+from fanfold.contracts import headers, internal, keys
 from fanfold.contracts.blobs import UserBlob
 from fanfold.contracts.ids import new_id
 from fanfold.kit.objects import ObjectStore
@@ -40,10 +40,12 @@ class Room:
     spool: Path
     """Where the service keeps files under way."""
     user: UUID = field(default_factory=new_id)
+    key: str = ""
+    """Idempotency-Key of the user's requests."""
 
     @property
     def me(self) -> dict[str, str]:
-        return self.signed(self.user)
+        return self.signed(self.user) | ({headers.IDEMPOTENCY_KEY: self.key} if self.key else {})
 
     async def person(self, user: UUID, *, private: bool = False) -> UUID:
         """What the profile service tells of a user."""

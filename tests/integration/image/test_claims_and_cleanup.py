@@ -21,6 +21,7 @@ from fanfold.image import repository
 from fanfold.image.cleanup import Cleanup
 from fanfold.image.models import Image, Upload
 from fanfold.kit.errors import Problem
+from fanfold.kit.idempotency import REPLAYED
 from fanfold.kit.objects import ObjectStoreError
 
 if TYPE_CHECKING:
@@ -241,6 +242,15 @@ async def test_completing_before_uploading_says_so(room: Room) -> None:
     answer = await complete(room, await offered(room))
     assert answer.status_code == 409
     assert "post the form" in answer.json()["detail"]
+
+
+async def test_a_completion_with_a_key_is_answered_once(room: Room, photo: Find) -> None:
+    tickets = [await offered(room) for _ in range(2)]
+    assert (await put(tickets[0], photo("dahlia").read_bytes())).is_success
+    room.key = "completion-1"
+    first, second = await complete(room, tickets[0]), await complete(room, tickets[0])
+    assert (second.status_code, second.headers[REPLAYED], second.json()) == (201, "true", first.json())
+    assert (await complete(room, tickets[1])).status_code == 422
 
 
 async def test_nobody_completes_somebody_elses_upload(room: Room, photo: Find) -> None:

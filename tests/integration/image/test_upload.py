@@ -16,6 +16,7 @@ from sqlalchemy import text
 
 from fanfold.contracts.ids import new_id
 from fanfold.image.pictures import Limits, inspect
+from fanfold.kit.idempotency import REPLAYED
 
 if TYPE_CHECKING:
     from .conftest import Room
@@ -81,6 +82,17 @@ async def test_the_same_photo_sent_many_times_at_once_is_one_picture(room: Room,
     assert [answer.status_code for answer in answers] == [201] * 6
     assert len({answer.json()["id"] for answer in answers}) == 1
     assert len(await room.left_behind()) == 1
+
+
+async def test_an_upload_with_a_key_is_answered_once(room: Room, photo: Find) -> None:
+    """Though each form has another boundary. Another photo under the key is refused, and not kept."""
+    room.key = "photo-1"
+    first, second = await room.upload(photo("coffee")), await room.upload(photo("coffee"))
+    assert (first.status_code, second.status_code, second.headers[REPLAYED]) == (201, 201, "true")
+    assert second.json() == first.json()
+    kept = await room.left_behind()
+    await refused(await room.upload(photo("rocket")), 422, "idempotency-key-reused")
+    assert await room.left_behind() == kept
 
 
 async def test_no_picture_bytes_are_in_the_database(room: Room, database: Any, photo: Find) -> None:

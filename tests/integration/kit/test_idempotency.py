@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import os
 from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from fastapi import APIRouter
+from fastapi import APIRouter, FastAPI, Request, Response
 from pydantic import BaseModel
 
 from fanfold.contracts import headers
@@ -15,13 +17,18 @@ from fanfold.dev.stores import BackingStores
 from fanfold.kit import idempotency
 from fanfold.kit.asgi import Edge
 from fanfold.kit.errors import NotFound, Unavailable
-from fanfold.kit.idempotency import REPLAYED, Idempotency, IdempotentRoute, ReservedId
+from fanfold.kit.idempotency import REPLAYED, Begin, Idempotency, IdempotentRoute, ReservedId, StreamedRoute
 from fanfold.kit.identity import Identity, IdentitySigner
 from fanfold.kit.valkey import Valkey
 from fanfold.kit.web import CurrentUser, create_app
 
 pytestmark = pytest.mark.integration
-SIGNER = IdentitySigner(os.urandom(32).hex())
+KEY = os.urandom(32).hex()
+NEXT_KEY = os.urandom(32).hex()
+SIGNER = IdentitySigner(KEY)
+PASSWORD = "correct.h0rse"
+TOKEN = "a-token-of-a-session"
+UNGUESSABLE, OTHER_UNGUESSABLE = str(uuid4()), str(uuid4())
 
 
 class Order(BaseModel):
@@ -56,11 +63,17 @@ def shop() -> Shop:
 
 
 @pytest.fixture
-async def client(stores: BackingStores, shop: Shop) -> AsyncIterator[httpx.AsyncClient]:
+async def valkey(stores: BackingStores) -> AsyncIterator[Valkey]:
     valkey = Valkey(stores.valkey_url)
     await valkey.execute("FLUSHALL")
+    yield valkey
+    await valkey.close()
+
+
+@pytest.fixture
+def app(valkey: Valkey, shop: Shop) -> FastAPI:
     app = create_app("test", "0")
-    app.state.idempotency = Idempotency(valkey)
+    app.state.idempotency = Idempotency(valkey, KEY)
     router = APIRouter(route_class=IdempotentRoute)
 
     @router.post("/orders", status_code=201)
@@ -74,14 +87,34 @@ async def client(stores: BackingStores, shop: Shop) -> AsyncIterator[httpx.Async
         return {"id": str(reserved)}
 
     @router.post("/anonymous", status_code=201)
-    async def anonymous(reserved: ReservedId) -> dict[str, str]:
-        return {"id": str(reserved)}
+    async def anonymous(order: Order, reserved: ReservedId, response: Response) -> dict[str, str]:
+        await shop.make(order.text, reserved)
+        response.headers["cache-control"] = "no-store"
+        return {"id": str(reserved), "token": TOKEN}
+
+    streamed = APIRouter(route_class=StreamedRoute)
+
+    @streamed.post("/photos", status_code=201)
+    async def photo(_: CurrentUser, request: Request, begin: Begin) -> dict[str, int]:
+        size = 0
+        async for piece in request.stream():
+            size += len(piece)
+        if size == 0:
+            raise NotFound("There is no photo in it.")
+        await begin(f"{size} bytes")
+        await shop.make("photo", uuid4())
+        return {"size": size}
 
     app.include_router(router)
+    app.include_router(streamed)
+    return app
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(Edge(app, SIGNER), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://service") as http:
         yield http
-    await valkey.close()
 
 
 ADA = Identity(user_id=uuid4(), session_id=uuid4())
@@ -195,7 +228,57 @@ async def test_a_key_that_is_too_long_is_refused(client: httpx.AsyncClient) -> N
     assert (await _order(client, key="x" * 129)).status_code == 400
 
 
-async def test_nobody_gets_no_memory(client: httpx.AsyncClient) -> None:
-    head = _head(who=Identity())
-    answers = [await client.post("/anonymous", headers=head) for _ in range(2)]
-    assert answers[0].content != answers[1].content
+async def _ask(client: httpx.AsyncClient, text: str = PASSWORD, key: str = UNGUESSABLE) -> httpx.Response:
+    """As somebody who is not logged in."""
+    return await client.post("/anonymous", json={"text": text}, headers=_head(key, Identity()))
+
+
+async def test_who_is_not_logged_in_gets_the_first_answer_again_too(client: httpx.AsyncClient, shop: Shop) -> None:
+    first, second = await _ask(client), await _ask(client)
+    assert (first.status_code, first.content) == (second.status_code, second.content)
+    assert second.headers["cache-control"] == "no-store"
+    assert (await _ask(client, "other")).status_code == 422
+    assert (await _ask(client, key=str(uuid4()))).content != first.content
+    assert len(shop.made) == 2
+
+
+async def test_a_key_of_nobody_must_be_nobody_elses(client: httpx.AsyncClient, shop: Shop) -> None:
+    answer = await _ask(client, key="first-login")
+    assert answer.status_code == 400
+    assert "UUID" in answer.json()["detail"]
+    assert shop.made == []
+
+
+async def test_what_is_kept_tells_nothing(client: httpx.AsyncClient, valkey: Valkey) -> None:
+    """Neither the password nor the token, in the open or as a hash that can be tried; nor what a user wrote."""
+    token = (await _ask(client)).json()["token"]
+    await _order(client, PASSWORD)
+    kept = [b"".join([key, *await valkey.execute("HVALS", key)]) for key in await valkey.execute("KEYS", "*")]
+    assert len(kept) == 2
+    body = json.dumps({"text": PASSWORD}, separators=(",", ":")).encode()
+    tried = [hashlib.sha256(part + body).digest() for part in (b"", b"/anonymous?\0", b"/orders?\0")]
+    for record in kept:
+        for secret in (PASSWORD.encode(), token.encode(), *tried):
+            assert secret not in record
+
+
+async def test_another_key_of_the_platform_changes_nothing(
+    client: httpx.AsyncClient, app: FastAPI, valkey: Valkey
+) -> None:
+    first = await _ask(client)
+    app.state.idempotency = Idempotency(valkey, f"{NEXT_KEY}\n{KEY}")
+    assert (await _ask(client)).content == first.content
+    assert (await _ask(client, "other")).status_code == 422
+    later = await _ask(client, key=OTHER_UNGUESSABLE)
+    app.state.idempotency = Idempotency(valkey, NEXT_KEY)
+    assert (await _ask(client, key=OTHER_UNGUESSABLE)).content == later.content
+
+
+async def test_an_upload_is_known_by_its_content(client: httpx.AsyncClient, shop: Shop) -> None:
+    answers = [await client.post("/photos", content=b"12345", headers=_head()) for _ in range(2)]
+    assert [answer.json() for answer in answers] == [{"size": 5}] * 2
+    assert (await client.post("/photos", content=b"123", headers=_head())).status_code == 422
+    assert len(shop.made) == 1
+    assert (await client.post("/photos", content=b"", headers=_head())).status_code == 404
+    again = await client.post("/photos", content=b"12345", headers=_head())
+    assert again.headers[REPLAYED] == "true"

@@ -21,10 +21,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from fanfold.contracts.ids import new_id
 from fanfold.contracts.keys import REVOKED_SESSIONS
 from fanfold.kit.cluster import connect
 from fanfold.kit.db import Database
 from fanfold.kit.errors import Forbidden, Unauthorized
+from fanfold.kit.keyring import Keyring
 from fanfold.profile import passwords
 from fanfold.profile.directory import Directory
 from fanfold.profile.revocations import Revocations
@@ -95,6 +97,7 @@ class Machine(RuleBasedStateMachine):
                 self.valkey, window_seconds=300, per_pair=10_000, per_user=10_000, per_address=10_000
             ),
             tokens=AccessTokens(options.secrets, options.access_token_seconds),
+            refresh_keys=Keyring(options.secrets.read("identity_key"), b"refresh"),
             revocations=Revocations(self.valkey, self.database, options.access_token_seconds),
             pictures=cast("Any", None),
             desk=cast("Any", None),
@@ -103,7 +106,7 @@ class Machine(RuleBasedStateMachine):
         self.people = []
         for _ in range(PEOPLE):
             name = f"user_{secrets.token_hex(6)}"
-            user = self.run(accounts.register(name, PASSWORDS[0], None))
+            user = self.run(accounts.register(new_id(), name, PASSWORDS[0], None))
             self.people.append(Person(user.id, name, PASSWORDS[0]))
 
     def run(self, work: Awaitable[Any]) -> Any:
@@ -118,7 +121,7 @@ class Machine(RuleBasedStateMachine):
     @rule(who=st.integers(0, PEOPLE - 1), word=st.sampled_from(PASSWORDS))
     def somebody_logs_in(self, who: int, word: str) -> None:
         person, at = self.people[who], self.now()
-        work = self.sessions.login(person.username, word, ADDRESS)
+        work = self.sessions.login(new_id(), person.username, word, ADDRESS)
         if word != person.password:
             with pytest.raises(Unauthorized):
                 self.run(work)
@@ -133,9 +136,20 @@ class Machine(RuleBasedStateMachine):
         person, at = self.people[who], self.now()
         if person.open:
             login = person.open[which % len(person.open)]
-            issued: Issued = self.run(self.sessions.refresh(login.tokens[-1]))
+            issued: Issued = self.run(self.sessions.refresh(new_id(), login.tokens[-1]))
             assert session_of(issued) == login.session_id
             login.tokens.append(issued.refresh_token)
+            login.used_at = at
+
+    @rule(who=st.integers(0, PEOPLE - 1), which=st.integers(0, 9))
+    def an_answer_is_lost_and_asked_for_again(self, who: int, which: int) -> None:
+        """One attempt carried out twice is no reuse."""
+        person, at = self.people[who], self.now()
+        if person.open:
+            login, attempt = person.open[which % len(person.open)], new_id()
+            answers = [self.run(self.sessions.refresh(attempt, login.tokens[-1])) for _ in range(2)]
+            assert answers[0].refresh_token == answers[1].refresh_token
+            login.tokens.append(answers[1].refresh_token)
             login.used_at = at
 
     @rule(who=st.integers(0, PEOPLE - 1), which=st.integers(0, 9), age=st.integers(0, 9))
@@ -146,7 +160,7 @@ class Machine(RuleBasedStateMachine):
         if used:
             login = used[which % len(used)]
             with pytest.raises(Unauthorized):
-                self.run(self.sessions.refresh(login.tokens[age % (len(login.tokens) - 1)]))
+                self.run(self.sessions.refresh(new_id(), login.tokens[age % (len(login.tokens) - 1)]))
             person.end(login)
 
     @rule(who=st.integers(0, PEOPLE - 1), which=st.integers(0, 9), age=st.integers(0, 9))
@@ -155,7 +169,7 @@ class Machine(RuleBasedStateMachine):
         if person.ended:
             login = person.ended[which % len(person.ended)]
             with pytest.raises(Unauthorized):
-                self.run(self.sessions.refresh(login.tokens[age % len(login.tokens)]))
+                self.run(self.sessions.refresh(new_id(), login.tokens[age % len(login.tokens)]))
 
     @rule(who=st.integers(0, PEOPLE - 1), which=st.integers(0, 9))
     def an_invented_token_ends_nothing(self, who: int, which: int) -> None:
@@ -163,7 +177,7 @@ class Machine(RuleBasedStateMachine):
         if person.open:
             login = person.open[which % len(person.open)]
             with pytest.raises(Unauthorized):
-                self.run(self.sessions.refresh(str(RefreshToken.new(person.id, login.session_id))))
+                self.run(self.sessions.refresh(new_id(), str(RefreshToken.new(person.id, login.session_id))))
 
     @rule(who=st.integers(0, PEOPLE - 1), which=st.integers(0, 9), count=st.integers(2, 4))
     def one_token_is_sent_several_times_at_once(self, who: int, which: int, count: int) -> None:
@@ -174,7 +188,7 @@ class Machine(RuleBasedStateMachine):
         login = person.open[which % len(person.open)]
 
         async def together() -> list[Any]:
-            sent = (self.sessions.refresh(login.tokens[-1]) for _ in range(count))
+            sent = (self.sessions.refresh(new_id(), login.tokens[-1]) for _ in range(count))
             return await asyncio.gather(*sent, return_exceptions=True)
 
         answers = self.run(together())

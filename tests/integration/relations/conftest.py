@@ -11,6 +11,7 @@ from uuid import UUID
 import httpx
 import pytest
 
+from fanfold.contracts import headers
 from fanfold.contracts.events import PostCreated
 from fanfold.contracts.ids import new_id
 from fanfold.kit.outbox import Outbox
@@ -48,8 +49,12 @@ class Town:
             await Outbox(outbox).add(session, PostCreated(post_id=post_id, author_id=author))
         return post_id
 
-    async def call(self, service: str, method: str, path: str, user: UUID, **more: Any) -> httpx.Response:
-        return await self.apis[service].request(method, path, headers=self.house.as_user(user), **more)
+    async def call(
+        self, service: str, method: str, path: str, user: UUID, *, key: str = "", **more: Any
+    ) -> httpx.Response:
+        """``key``: an Idempotency-Key."""
+        head = self.house.as_user(user) | ({headers.IDEMPOTENCY_KEY: key} if key else {})
+        return await self.apis[service].request(method, path, headers=head, **more)
 
     async def status(self, service: str, method: str, path: str, user: UUID, **more: Any) -> int:
         return (await self.call(service, method, path, user, **more)).status_code

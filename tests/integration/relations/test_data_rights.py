@@ -37,7 +37,7 @@ def noise(seed: int, side: int) -> bytes:
 
 
 async def photo(town: Town, user: UUID, data: bytes) -> str:
-    answer = await town.call("image", "POST", "/v1/images", user, files={"file": ("a.png", data)})
+    answer = await town.call("image", "POST", "/v1/images", user, key="a-photo", files={"file": ("a.png", data)})
     assert answer.status_code == 201, answer.text
     return str(answer.json()["id"])
 
@@ -73,7 +73,7 @@ async def live(town: Town, ada: UUID, bob: UUID, eve: UUID, name: str, seed: int
     assert len(picture) > PIECE
     shown = [await photo(town, ada, picture)]
     body = {"image_ids": shown, "caption": "#sea and @bob.b", "alt_texts": ["noise"]}
-    post = (await town.call("post", "POST", "/v1/posts", ada, json=body)).json()["id"]
+    post = (await town.call("post", "POST", "/v1/posts", ada, key="a-post", json=body)).json()["id"]
     by_bob = await town.post(bob)
     calls: list[tuple[str, str, str, UUID, Any]] = [
         ("activity", "PUT", f"/v1/posts/{by_bob}/like", ada, None),
@@ -89,7 +89,8 @@ async def live(town: Town, ada: UUID, bob: UUID, eve: UUID, name: str, seed: int
     for service, method, path, user, sent in calls:
         answer = await town.call(service, method, path, user, json=sent)
         assert answer.status_code < 300, (path, answer.text)
-    comment = await town.call("activity", "POST", f"/v1/posts/{by_bob}/comments", ada, json={"text": "me too"})
+    said = {"text": "me too"}
+    comment = await town.call("activity", "POST", f"/v1/posts/{by_bob}/comments", ada, key="a-comment", json=said)
     for user in (ada, bob):
         await town.feed(user)
     return post, comment.json()["id"], picture
@@ -139,8 +140,9 @@ async def test_the_archive_has_everything_of_an_account_and_its_photos_as_they_w
     assert str(eve) not in json.dumps(parts["followers.json"])
 
 
-PASSING = (b"user:", b"post:", b"liked:", b"feed:")
-"""What stays for a day at most: tombstones, and ids of posts that are gone in the feeds and likes of others."""
+PASSING = (b"user:", b"post:", b"liked:", b"feed:", b"idempotency:")
+"""What stays for a day at most: tombstones, ids of posts that are gone in the feeds and likes of others, and sealed
+answers."""
 
 
 def needles(*words: str | UUID) -> list[bytes]:
@@ -225,3 +227,5 @@ async def test_a_deleted_account_leaves_nothing_in_any_store(
     assert keys.user(ada) in left
     assert keys.feed(ada) not in left
     assert all(0 < seconds <= 24 * 3600 for seconds in left.values()), left
+    assert len([key for key in left if key.startswith(b"idempotency:")]) == 3
+    assert await in_valkey(town, needles("ada.gone", "me too", "#sea", sha256)) == {}, "nothing that can be read"

@@ -13,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanfold.contracts.ids import new_id
+from fanfold.kit.keyring import Keyring
 from fanfold.kit.settings import Secrets, SettingsError
 from fanfold.profile.tokens import AccessTokens, RefreshToken, thumbprint
 
-USER, SESSION = new_id(), new_id()
+USER, SESSION, ATTEMPT = new_id(), new_id(), new_id()
+KEYS = Keyring("11" * 32)
 
 
 def folder_with(path: Path, key: object) -> Secrets:
@@ -74,10 +76,22 @@ def test_what_is_no_refresh_token_is_not_taken_for_one(text: str) -> None:
 
 def test_the_next_token_belongs_to_the_same_session_but_is_another() -> None:
     first = RefreshToken.new(USER, SESSION)
-    second = first.next()
+    second = first.next(KEYS, ATTEMPT)
     assert second.belongs_to(first.family_hash)
     assert second.secret_hash != first.secret_hash
     assert not RefreshToken.new(USER, SESSION).belongs_to(first.family_hash)
+
+
+def test_the_next_token_is_the_same_for_the_same_attempt_only() -> None:
+    first = RefreshToken.new(USER, SESSION)
+    second = first.next(KEYS, ATTEMPT)
+    assert second.is_good(first.next(KEYS, ATTEMPT).secret_hash)
+    others = [
+        first.next(KEYS, UUID(int=ATTEMPT.int + 1)),
+        first.next(Keyring("22" * 32), ATTEMPT),
+        RefreshToken.new(USER, SESSION).next(KEYS, ATTEMPT),
+    ]
+    assert not any(second.is_good(other.secret_hash) for other in others)
 
 
 def test_a_refresh_token_hides_its_secrets_from_logs() -> None:

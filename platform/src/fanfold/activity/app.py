@@ -44,7 +44,7 @@ async def build(runtime: Runtime[ActivitySettings]) -> ASGIApp:
         consumer = Consumer(runtime.redis, topic=topic, group=GROUP, name=settings.instance, handle=handle)
         runtime.background(f"consume-{topic}", consumer.run)
     app = create_app("Fanfold activity", settings.version)
-    app.state.idempotency = Idempotency(valkey)
+    app.state.idempotency = Idempotency(valkey, settings.secrets.read("identity_key"))
     app.include_router(likes_router(service, users, CursorCodec(key, "likes")))
     app.include_router(comments_router(service, users, CursorCodec(key, "comments")))
     app.include_router(internal_router(counts, liked))

@@ -47,7 +47,7 @@ async def build(runtime: Runtime[ImageSettings]) -> ASGIApp:
     )
     runtime.relay_outbox(SCHEMA)
     app = create_app("Fanfold image", settings.version)
-    app.state.idempotency = Idempotency(runtime.valkey)
+    app.state.idempotency = Idempotency(runtime.valkey, settings.secrets.read("identity_key"))
     app.add_exception_handler(ObjectStoreError, _store_unavailable)
     app.include_router(image_router(service, settings))
     app.include_router(uploads_router(service))

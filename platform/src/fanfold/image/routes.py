@@ -12,7 +12,7 @@ from fanfold.contracts import exports, internal
 from fanfold.image.receiving import FIELD, receive, spooled
 from fanfold.image.schemas import ImageView, UploadTicket
 from fanfold.kit.errors import Unavailable
-from fanfold.kit.idempotency import IdempotentRoute, ReservedId
+from fanfold.kit.idempotency import Begin, IdempotentRoute, ReservedId, StreamedRoute
 from fanfold.kit.web import CurrentUser, check_batch, internal_route, read_id
 
 if TYPE_CHECKING:
@@ -37,11 +37,11 @@ _FORM: Final[dict[str, Any]] = {
 
 def image_router(service: ImageService, settings: ImageSettings) -> APIRouter:
     """Public routes under ``/v1/images``."""
-    router = APIRouter(prefix="/v1/images", tags=["image"])
+    router = APIRouter(prefix="/v1/images", tags=["image"], route_class=StreamedRoute)
     receiving = asyncio.Semaphore(settings.upload_concurrency)
 
     @router.post("", status_code=201, response_model=ImageView, openapi_extra=_FORM)
-    async def upload_image(request: Request, user_id: CurrentUser) -> ImageView:
+    async def upload_image(request: Request, user_id: CurrentUser, begin: Begin) -> ImageView:
         """Upload a photo: JPEG, PNG, WebP, AVIF or GIF, still.
 
         Its variants are made at once; poll the image until `status` is `ready`, or post it before that.
@@ -51,14 +51,16 @@ def image_router(service: ImageService, settings: ImageSettings) -> APIRouter:
         async with receiving:
             with spooled(settings.spool_dir) as (file, path):
                 received = await receive(request, file, settings.upload_bytes, settings.upload_seconds)
+                await begin(received.sha256)
                 return await service.take(user_id, path, received)
 
     @router.post("/uploads/{upload_id}/complete", status_code=201, response_model=ImageView)
-    async def complete_upload(upload_id: UUID, user_id: CurrentUser) -> ImageView:
+    async def complete_upload(upload_id: UUID, user_id: CurrentUser, begin: Begin) -> ImageView:
         """Make an image of what was uploaded with the form. Safe to repeat."""
         if receiving.locked():
             raise Unavailable("Too many uploads at once; try again.", retry_after=2)
         async with receiving:
+            await begin(str(upload_id))
             return await service.complete(user_id, upload_id)
 
     @router.get("/{image_id}", response_model=ImageView)
@@ -70,7 +72,7 @@ def image_router(service: ImageService, settings: ImageSettings) -> APIRouter:
 
 
 def uploads_router(service: ImageService) -> APIRouter:
-    """The way past this service; uploads through it need no idempotency key, for equal bytes are one image."""
+    """The way past this service."""
     router = APIRouter(prefix="/v1/images/uploads", tags=["image"], route_class=IdempotentRoute)
 
     @router.post("", status_code=201, response_model=UploadTicket)

@@ -32,6 +32,10 @@ class Keyring:
         """32 bytes, by the first key."""
         return hmac.digest(self.keys[0], message, "sha256")
 
+    def each(self, message: bytes) -> list[bytes]:
+        """32 bytes by each key, the first one's first."""
+        return [hmac.digest(key, message, "sha256") for key in self.keys]
+
     def verifies(self, message: bytes, mac: bytes) -> bool:
         """Whether the signature of one of the keys begins with ``mac``, whose length the caller has checked.
 

@@ -54,7 +54,7 @@ async def build(runtime: Runtime[PostSettings]) -> ASGIApp:
         runtime.background(f"consume-{topic}", consumer.run)
     app = create_app("Fanfold post", settings.version)
     app.state.require_if_match = settings.require_if_match
-    app.state.idempotency = Idempotency(valkey)
+    app.state.idempotency = Idempotency(valkey, settings.secrets.read("identity_key"))
     app.include_router(posts_router(service, answers))
     app.include_router(moderation_router("post", "post", desk, moderation, key))
     app.include_router(moderators_router(service, answers))

@@ -9,6 +9,8 @@ from fanfold.kit.audience import Audience
 from fanfold.kit.cluster import connect
 from fanfold.kit.db import Database
 from fanfold.kit.export import export_router
+from fanfold.kit.idempotency import Idempotency
+from fanfold.kit.keyring import Keyring
 from fanfold.kit.media import MediaUrls
 from fanfold.kit.moderation import Desk
 from fanfold.kit.moderation_routes import moderation_router
@@ -74,6 +76,7 @@ async def build(runtime: Runtime[ProfileSettings]) -> ASGIApp:
             per_address=settings.login_attempts_per_address,
         ),
         tokens=AccessTokens(settings.secrets, settings.access_token_seconds),
+        refresh_keys=Keyring(settings.secrets.read("identity_key"), b"refresh"),
         revocations=Revocations(runtime.valkey, runtime.database, settings.access_token_seconds),
         pictures=Pictures(runtime.peers),
         desk=desk,
@@ -96,13 +99,14 @@ async def build(runtime: Runtime[ProfileSettings]) -> ASGIApp:
     app = create_app("Fanfold profile", settings.version)
     app.state.require_if_match = settings.require_if_match
     moderation = AccountModeration(runtime.database, parts.directory, desk, audience)
-    # The room has no key for cursors of its own; each kind of cursor signs with another message anyway.
-    cursor_key = settings.secrets.read("identity_key")
+    identity_key = settings.secrets.read("identity_key")
+    app.state.idempotency = Idempotency(runtime.valkey, identity_key)
     for router in (
         accounts_router(accounts, media),
         users_router(accounts, audience, media),
         sessions_router(sessions),
-        moderation_router("user", "profile", desk, moderation, cursor_key),
+        # The room has no key for cursors of its own; each kind of cursor signs with another message anyway.
+        moderation_router("user", "profile", desk, moderation, identity_key),
         archive_router(accounts, Archives(runtime.peers)),
         export_router("profile", runtime.database, EXPORTED),
         moderators_router(moderation, media),

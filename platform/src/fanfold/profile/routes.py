@@ -12,6 +12,7 @@ from fanfold.contracts import internal
 from fanfold.contracts.api import Page
 from fanfold.kit.audience import Standing
 from fanfold.kit.errors import NotFound
+from fanfold.kit.idempotency import IdempotentRoute, ReservedId
 from fanfold.kit.preconditions import Expected
 from fanfold.kit.web import CurrentModerator, CurrentSession, CurrentUser, check_batch, internal_route, read_id
 from fanfold.profile import schemas
@@ -68,17 +69,17 @@ def _tokens(issued: Issued) -> schemas.Tokens:
 
 def accounts_router(accounts: Accounts, media: MediaUrls) -> APIRouter:
     """Registration and what users do with their own profile."""
-    router = APIRouter(tags=["profile"])
+    router = APIRouter(tags=["profile"], route_class=IdempotentRoute)
 
     def _editable(user: models.User, response: Response) -> schemas.User:
         response.headers["etag"] = revision(user)
         return _user(user, media)
 
     @router.post("/v1/accounts", status_code=201)
-    async def register(account: schemas.NewAccount) -> schemas.User:
+    async def register(account: schemas.NewAccount, user_id: ReservedId) -> schemas.User:
         """Register. Log in with `POST /v1/sessions` afterwards."""
-        user = await accounts.register(account.username, account.password.get_secret_value(), account.display_name)
-        return _user(user, media)
+        password = account.password.get_secret_value()
+        return _user(await accounts.register(user_id, account.username, password, account.display_name), media)
 
     @router.get("/v1/users/me")
     async def get_me(user_id: CurrentUser, response: Response) -> schemas.User:
@@ -176,19 +177,25 @@ def moderators_router(moderation: AccountModeration, media: MediaUrls) -> APIRou
 
 def sessions_router(sessions: Sessions) -> APIRouter:
     """Log in, go on, log out."""
-    router = APIRouter(tags=["profile"])
+    router = APIRouter(tags=["profile"], route_class=IdempotentRoute)
 
     @router.post("/v1/sessions", status_code=201)
-    async def login(login: schemas.Login, address: ClientAddress, response: Response) -> schemas.Tokens:
+    async def login(
+        login: schemas.Login, address: ClientAddress, session_id: ReservedId, response: Response
+    ) -> schemas.Tokens:
         """Log in. Send the access token as `Authorization: Bearer`, and refresh it before it expires."""
         response.headers["cache-control"] = "no-store"
-        return _tokens(await sessions.login(login.username, login.password.get_secret_value(), address))
+        password = login.password.get_secret_value()
+        return _tokens(await sessions.login(session_id, login.username, password, address))
 
     @router.post("/v1/sessions/refresh")
-    async def refresh(old: schemas.Refresh, response: Response) -> schemas.Tokens:
-        """Take new tokens. A refresh token is good once; one that comes a second time ends its session."""
+    async def refresh(old: schemas.Refresh, attempt_id: ReservedId, response: Response) -> schemas.Tokens:
+        """Take new tokens. A refresh token is good once; one that comes a second time ends its session.
+
+        With an `Idempotency-Key` an answer that was lost may be asked for again.
+        """
         response.headers["cache-control"] = "no-store"
-        return _tokens(await sessions.refresh(old.refresh_token.get_secret_value()))
+        return _tokens(await sessions.refresh(attempt_id, old.refresh_token.get_secret_value()))
 
     @router.delete("/v1/sessions/current", status_code=204)
     async def logout(user_id: CurrentUser, session_id: CurrentSession) -> None:

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from fanfold.contracts.events import AccountDeleted, PrivacyChanged
-from fanfold.contracts.ids import new_id
 from fanfold.kit.db import IntegrityError, SQLAlchemyError
 from fanfold.kit.errors import Conflict, Forbidden, NotFound, Unauthorized
 from fanfold.kit.logging import get_logger
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from sqlmodel.ext.asyncio.session import AsyncSession
 
     from fanfold.kit.db import Database
+    from fanfold.kit.keyring import Keyring
     from fanfold.kit.moderation import Desk
     from fanfold.profile.directory import Directory
     from fanfold.profile.passwords import Hasher
@@ -66,6 +66,7 @@ class Parts:
     hasher: Hasher
     throttle: LoginThrottle
     tokens: AccessTokens
+    refresh_keys: Keyring
     revocations: Revocations
     pictures: Pictures
     desk: Desk
@@ -79,8 +80,8 @@ class Accounts:
         self._database = parts.database
         self._outbox = Outbox(outbox)
 
-    async def register(self, username: str, password: str, display_name: str | None) -> User:
-        """A new account.
+    async def register(self, user_id: UUID, username: str, password: str, display_name: str | None) -> User:
+        """A new account with this id, or the one that an earlier attempt made.
 
         Raises:
             Unprocessable: The password is too weak.
@@ -88,12 +89,16 @@ class Accounts:
         """
         passwords.check(password, username)
         password_hash = await self._parts.hasher.hash(password)
-        user = User(id=new_id(), username=username, display_name=display_name or username, created_at=_now())
+        user = User(id=user_id, username=username, display_name=display_name or username, created_at=_now())
         try:
             async with self._database.transaction() as session:
                 await repository.add_user(session, user, password_hash)
         except IntegrityError as error:
-            raise Conflict(f"The username {username} is taken; try another.", kind="username-taken") from error
+            async with self._database.reading() as session:
+                made = await repository.get_user(session, user_id)
+            if made is None:
+                raise Conflict(f"The username {username} is taken; try another.", kind="username-taken") from error
+            return made
         return user
 
     async def get(self, user_id: UUID) -> User:
@@ -213,8 +218,8 @@ class Sessions:
         self._database = parts.database
         self._life = timedelta(days=parts.settings.session_days)
 
-    async def login(self, username: str, password: str, address: str) -> Issued:
-        """A new session.
+    async def login(self, session_id: UUID, username: str, password: str, address: str) -> Issued:
+        """A new session with this id, in the place of one whose tokens an earlier attempt could not hand out.
 
         Raises:
             Unauthorized: Wrong; whether the username exists cannot be told from the answer or the time it takes.
@@ -236,14 +241,14 @@ class Sessions:
                         continue  # changed while it was verified, or deleted: looked at anew
                     if renewed is not None:
                         await repository.set_password_hash(session, user_id, renewed)
-                    issued = await self._open(session, user_id)
+                    issued = await self._open(session, user_id, session_id)
             except IntegrityError as error:  # deleted meanwhile
                 raise _wrong() from error
             await self._parts.throttle.succeed(attempt)
             return issued
 
-    async def refresh(self, text: str) -> Issued:
-        """New tokens for an old refresh token, which is good no more.
+    async def refresh(self, attempt_id: UUID, text: str) -> Issued:
+        """New tokens for an old refresh token, which is good no more but for this attempt.
 
         An old token of the session that comes again was stolen, or the new one was: the session ends for both
         (RFC 9700, section 4.14.2).
@@ -255,13 +260,15 @@ class Sessions:
         if old is None:
             raise _ended()
         now = _now()
-        new = old.next()
+        new = old.next(self._parts.refresh_keys, attempt_id)
         async with self._database.transaction() as session:
             if await repository.rotate_session(session, old=old, new=new, now=now, expires_at=now + self._life):
                 return self._issue(new, now, await repository.role_of(session, old.user_id))
             known = await repository.get_session(session, old.user_id, old.session_id)
-            reused = known is not None and known.revoked_at is None and known.expires_at > now
-            if reused and known is not None and old.belongs_to(known.family_hash):
+            alive = known is not None and known.revoked_at is None and known.expires_at > now
+            if alive and known is not None and old.belongs_to(known.family_hash):
+                if new.is_good(known.refresh_hash):  # this attempt was carried out, and its answer lost
+                    return self._issue(new, now, await repository.role_of(session, old.user_id))
                 await repository.revoke_session(session, old.user_id, old.session_id, now)
                 await self._parts.revocations.announce([old.session_id])
                 log.warning("refresh_reused", session_id=str(old.session_id))
@@ -315,13 +322,13 @@ class Sessions:
             await repository.revoke_session(session, user_id, session_id, _now())
             await self._parts.revocations.announce([session_id])
 
-    async def _open(self, session: AsyncSession, user_id: UUID) -> Issued:
+    async def _open(self, session: AsyncSession, user_id: UUID, session_id: UUID) -> Issued:
         now = _now()
-        token = RefreshToken.new(user_id, new_id())
+        token = RefreshToken.new(user_id, session_id)
         await repository.delete_ended_sessions(session, user_id, now - timedelta(days=ENDED_SESSIONS_DAYS))
         surplus = await repository.revoke_beyond(session, user_id, self._parts.settings.sessions_per_user - 1, now)
         await self._parts.revocations.announce(surplus)
-        session.add(
+        await session.merge(
             Session(
                 user_id=user_id,
                 id=token.session_id,

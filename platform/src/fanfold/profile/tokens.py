@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from fanfold.kit.settings import SettingsError
 
 if TYPE_CHECKING:
+    from fanfold.kit.keyring import Keyring
     from fanfold.kit.settings import Secrets
 
 ISSUER: Final = "fanfold"
@@ -108,9 +109,17 @@ class RefreshToken:
         ids = [data[start : start + _ID_BYTES] for start in range(0, 3 * _ID_BYTES, _ID_BYTES)]
         return cls(UUID(bytes=ids[0]), UUID(bytes=ids[1]), ids[2], data[3 * _ID_BYTES :])
 
-    def next(self) -> RefreshToken:
-        """The token that replaces this one."""
-        return RefreshToken(self.user_id, self.session_id, self.family, secrets.token_bytes(_SECRET_BYTES))
+    def next(self, keys: Keyring, attempt_id: UUID) -> RefreshToken:
+        """The token that replaces this one: the same whenever the same attempt at it is repeated.
+
+        So an attempt whose answer was lost is known again, and nothing of it need be kept. Who has this token and the
+        attempt's id, and not our key, can't tell the next one (a key derivation as of NIST SP 800-108, with HMAC).
+        """
+        return RefreshToken(self.user_id, self.session_id, self.family, keys.sign(self.secret + attempt_id.bytes))
+
+    def is_good(self, refresh_hash: bytes) -> bool:
+        """Whether it is the good one of the session with this hash."""
+        return hmac.compare_digest(self.secret_hash, refresh_hash)
 
     def belongs_to(self, family_hash: bytes) -> bool:
         """Whether it was once given to the session with this hash."""
