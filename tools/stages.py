@@ -61,6 +61,10 @@ def _prometheus() -> None:
     command("install-prometheus", [ROOT / "tools" / "install-prometheus.sh"], seconds=300)
 
 
+def _chromium() -> None:
+    command("install-chromium", [ROOT / "tools" / "install-chromium.sh"], seconds=1800)
+
+
 def _go() -> None:
     command("cluster-go", [ROOT / "cluster" / "test.sh"], seconds=1200)
 
@@ -73,6 +77,7 @@ UNIT: tuple[Stage, ...] = (
 ALL: tuple[Stage, ...] = (
     *LINT,
     *UNIT,
+    ("install chromium", _chromium),
     (
         "services on real stores",
         _pytest("integration", "tests/integration", "-m", "not cluster and not long", *SIDE_BY_SIDE, seconds=2400),
