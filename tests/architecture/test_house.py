@@ -72,3 +72,18 @@ def test_sql_lives_in_repositories_only(room: Path) -> None:
 def test_every_room_with_a_schema_has_migrations_that_the_wheel_carries(room: Path) -> None:
     assert (room / "migrations/env.py").exists()
     assert list((room / "migrations/versions").glob("*.py"))
+
+
+def test_waiting_with_a_limit_is_written_once() -> None:
+    def waits(function: ast.AST) -> bool:
+        loops = [node for node in ast.walk(function) if isinstance(node, ast.While)]
+        return any("sleep(" in ast.unparse(loop) for loop in loops)
+
+    copies = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name in {"until", "eventually"}
+        if path != ROOT / "tests/waiting.py" and waits(node)
+    ]
+    assert copies == [], "use those of tests/waiting.py"

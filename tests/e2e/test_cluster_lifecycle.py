@@ -11,11 +11,13 @@ import subprocess
 import tarfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.e2e.waiting import until
 
 ROOT = Path(__file__).parents[2]
 BINARY = ROOT / ".build" / "bin" / "fanfold-cluster"
@@ -212,13 +214,6 @@ def execute(cluster: Cluster, *command: str) -> str:
     return cluster.kubectl("exec", "deployment/web", "--", "/probe", *command)
 
 
-def eventually(check: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.2)
-
-
 def test_pods_reach_a_service_by_its_name(web: Cluster) -> None:
     answered = {execute(web, "get", "http://web.default.svc.cluster.local/").split()[0] for _ in range(20)}
     names = web.kubectl("get", "pods", "-l", "app=web", "-o", "jsonpath={.items[*].metadata.name}").split()
@@ -257,7 +252,7 @@ def test_a_claim_is_bound_and_written_by_a_user_without_rights(web: Cluster) -> 
 
 
 def test_resource_use_is_measured(web: Cluster) -> None:
-    eventually(lambda: "web-" in web.kubectl("top", "pods", "--no-headers", check=False), seconds=60)
+    until(lambda: "web-" in web.kubectl("top", "pods", "--no-headers", check=False), "a measure of its pods")
 
 
 def test_a_deleted_claim_takes_its_data_along(web: Cluster) -> None:
@@ -280,7 +275,7 @@ def test_a_deleted_claim_takes_its_data_along(web: Cluster) -> None:
     folder = next(web.state.glob(f"nodes/*/var/lib/fanfold-volumes/{volume}"))
     assert (folder / "x").read_text() == "y"
     web.kubectl("delete", "pod/brief", "pvc/brief", "--timeout=60s", seconds=90)
-    eventually(lambda: not folder.exists(), seconds=60)
+    until(lambda: not folder.exists(), "the end of the volume's folder")
 
 
 def test_starting_a_running_cluster_changes_nothing(web: Cluster) -> None:
@@ -298,8 +293,8 @@ def test_a_second_state_folder_for_a_running_cluster_is_refused(web: Cluster, tm
 def test_a_program_that_dies_is_started_again(web: Cluster) -> None:
     scheduler = next(pid for pid, command in web.processes().items() if command == "kube-scheduler")
     os.kill(scheduler, signal.SIGKILL)
-    eventually(lambda: "kube-scheduler" in web.processes().values(), seconds=60)
-    eventually(lambda: web.call("status", check=False).returncode == 0, seconds=60)
+    until(lambda: "kube-scheduler" in web.processes().values(), "another scheduler")
+    until(lambda: web.call("status", check=False).returncode == 0, "a sound cluster")
 
 
 def test_a_stopped_cluster_leaves_no_trace_and_starts_again_with_its_data(web: Cluster, before: set[str]) -> None:
@@ -309,8 +304,8 @@ def test_a_stopped_cluster_leaves_no_trace_and_starts_again_with_its_data(web: C
     assert web.call("status", "--state", web.state, check=False).returncode == 3
     web.up()
     web.kubectl("rollout", "status", "deployment/web", "--timeout=60s", seconds=90)
-    eventually(lambda: web.call("status", check=False).returncode == 0, seconds=60)
-    eventually(lambda: execute(web, "read", "/data/note") == "outlives a stop", seconds=60)
+    until(lambda: web.call("status", check=False).returncode == 0, "a sound cluster")
+    until(lambda: execute(web, "read", "/data/note") == "outlives a stop", "the data of before")
 
 
 def kill_everything(cluster: Cluster) -> None:
@@ -319,13 +314,13 @@ def kill_everything(cluster: Cluster) -> None:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             continue  # it died with its parent
-    eventually(lambda: not cluster.processes(), seconds=60)
+    until(lambda: not cluster.processes(), "the end of its processes")
 
 
 def test_a_killed_cluster_starts_again(web: Cluster) -> None:
     kill_everything(web)
     web.up()
-    eventually(lambda: execute(web, "read", "/data/note") == "outlives a stop", seconds=60)
+    until(lambda: execute(web, "read", "/data/note") == "outlives a stop", "the data of before")
 
 
 def test_a_killed_cluster_can_be_removed_without_a_trace(web: Cluster, before: set[str]) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import pytest
-
+from tests import waiting
 from tools.local.clusters import Kubectl
 from tools.progress import StageError
 
@@ -14,10 +13,7 @@ from tools.progress import StageError
 def until(condition: Callable[[], object], what: str, seconds: float = 120, pause: float = 0.25) -> float:
     """Seconds until the condition held; fails with what did not come about."""
     started = time.monotonic()
-    while not condition():
-        if time.monotonic() - started > seconds:
-            pytest.fail(f"not within {seconds:.0f} s: {what}")
-        time.sleep(pause)
+    waiting.until(condition, what, seconds, pause)
     return time.monotonic() - started
 
 

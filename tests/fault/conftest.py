@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,7 @@ from tests.integration.conftest import (  # noqa: F401 - fixtures
     settings_for,
     stores,
 )
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from fanfold.dev.stores import BackingStores
@@ -57,20 +58,11 @@ REQUEST_SECONDS = 30.0
 OUTLIER_ERRORS = 5
 HOST = "127.0.0.1"
 START_SECONDS = 60.0
-PATIENCE = 60.0
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Any]:
     """The loop that the gateway runs on."""
     return {"uvloop": uvloop.new_event_loop}
-
-
-async def until(condition: Callable[[], Awaitable[object]], what: str) -> None:
-    """Wait for it, with a limit."""
-    began = time.monotonic()
-    while not await condition():
-        assert time.monotonic() - began < PATIENCE, f"not within {PATIENCE} s: {what}"
-        await asyncio.sleep(0.05)
 
 
 def answers(url: str) -> bool:
@@ -258,7 +250,7 @@ class Scene:
         """Another gateway, which waits for some seconds and no more: for tests of what does not answer."""
         self.settings = {"request_seconds": 4, "connect_seconds": 2}
         await self.restart_gateway()
-        await until(self.gateway.ready, "a ready gateway")
+        await eventually(self.gateway.ready, "a ready gateway")
 
     async def saved(self) -> bool:
         """Whether the snapshot in force is on disk: it is so soon after."""
@@ -307,8 +299,8 @@ async def scene(
         await scene.furnish()
         scene.locate(scene.snapshot(1))
         await scene.start_gateway()
-        await until(scene.gateway.ready, "a ready gateway")
-        await until(scene.saved, "the copy on disk")
+        await eventually(scene.gateway.ready, "a ready gateway")
+        await eventually(scene.saved, "the copy on disk")
         yield scene
         await scene.gateway.stop()
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.fault.conftest import until
 from tests.fault.links import Link
 from tests.integration.gateway.control_plane import BINARY, NAME, ControlPlane, as_gateway, control_plane  # noqa: F401
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.fault.conftest import Scene
@@ -53,7 +53,7 @@ async def test_a_minute_without_the_api_server_is_not_noticed(
         async def in_force(epoch: int) -> bool:
             return bool((await scene.gateway.snapshot())["epoch"] == epoch)
 
-        await until(lambda: in_force(5), "the snapshot from the API server")
+        await eventually(lambda: in_force(5), "the snapshot from the API server")
         journey = scene.journey(PAUSE)
         async with journey.under_way() as outcomes:
             await link.freeze()
@@ -65,12 +65,12 @@ async def test_a_minute_without_the_api_server_is_not_noticed(
         assert outcomes.answered > AWAY_SECONDS
 
         await scene.restart_gateway()
-        await until(scene.gateway.ready, "a gateway that begins with its disk")
+        await eventually(scene.gateway.ready, "a gateway that begins with its disk")
         assert (await scene.gateway.snapshot())["source"] == "disk"
         journey = scene.journey()
         async with journey.under_way() as outcomes:
             await journey.more(20)
             link.thaw()
-            await until(lambda: in_force(6), "what was written meanwhile")
+            await eventually(lambda: in_force(6), "what was written meanwhile")
             await journey.more(20)
         assert outcomes.failed == {}

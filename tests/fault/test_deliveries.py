@@ -35,7 +35,8 @@ from fanfold.kit.outbox import Outbox
 from fanfold.kit.settings import Settings
 from fanfold.kit.valkey import redis_client
 from fanfold.post.models import Post, outbox
-from tests.fault.conftest import HOST, START_SECONDS, answers, until
+from tests.fault.conftest import HOST, START_SECONDS, answers
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -257,5 +258,5 @@ async def test_no_kill_loses_or_doubles_a_delivery(town: Town, scribe: Scribe) -
     except TimeoutError:
         pytest.fail(f"lost for good, by follower: {sorted(missing.values())}")
     await play.check()
-    await until(scribe.relayed, "an empty outbox")
+    await eventually(scribe.relayed, "an empty outbox")
     assert await scribe.buried() == buried

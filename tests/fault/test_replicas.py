@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fanfold.kit.deadline import SKEW_SECONDS
-from tests.fault.conftest import OUTLIER_ERRORS, until
+from tests.fault.conftest import OUTLIER_ERRORS
 from tests.fault.journey import BROKEN_OFF, PEOPLE
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +29,7 @@ SPREAD = 60
 
 
 async def until_ejected(scene: Scene) -> None:
-    await until(lambda: scene.gateway.metric("ejections_total"), "an ejection")
+    await eventually(lambda: scene.gateway.metric("ejections_total"), "an ejection")
 
 
 def comment(scene: Scene, person: UUID, text: str) -> asyncio.Task[int]:
@@ -98,7 +99,7 @@ async def test_a_request_that_arrives_after_its_deadline_does_nothing(scene: Sce
     async def refused() -> bool:
         return await replicas[0].refused_late() > before
 
-    await until(refused, "the replica got it after all")
+    await eventually(refused, "the replica got it after all")
     assert set(await scene.comments()) == {"in time"}
 
 
@@ -140,7 +141,7 @@ async def test_losing_every_eighth_answer_fails_no_read_and_does_nothing_twice(
         async def lost() -> bool:
             return bool(outcomes.unsure)
 
-        await until(lost, "a comment whose answer is lost")
+        await eventually(lost, "a comment whose answer is lost")
         scene.links[0].lose_every = 0
     assert set(outcomes.failed) <= {("POST", 502), ("POST", BROKEN_OFF), ("GET", BROKEN_OFF)}
     assert outcomes.unsure

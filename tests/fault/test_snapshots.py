@@ -9,7 +9,7 @@ import pytest
 
 from fanfold.contracts.snapshot import Snapshot, encode
 from fanfold.gateway.snapshots import FILE_NAME
-from tests.fault.conftest import until
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.fault.conftest import Scene
@@ -39,19 +39,19 @@ async def test_whatever_comes_for_a_snapshot_people_go_on_and_the_reason_is_told
     journey = scene.journey()
     async with journey.under_way() as outcomes:
         scene.locate(good)
-        await until(lambda: in_force(scene, 5), "the first good one")
+        await eventually(lambda: in_force(scene, 5), "the first good one")
         for name, (lie, reason) in LIES.items():
             scene.locate(lie(good))
 
             async def told(reason: str = reason) -> bool:
                 return reason in ((await scene.gateway.snapshot())["held_back"] or "")
 
-            await until(told, f"{name}: {reason}")
+            await eventually(told, f"{name}: {reason}")
             await journey.more(10)
             assert (await scene.gateway.snapshot())["epoch"] == 5
             assert await scene.gateway.metric("snapshot_held") == 1
         scene.locate(scene.snapshot(6))
-        await until(lambda: in_force(scene, 6), "the next good one")
+        await eventually(lambda: in_force(scene, 6), "the next good one")
         await journey.more(10)
     assert outcomes.failed == {}
 
@@ -65,12 +65,12 @@ async def test_while_the_source_is_away_people_go_on_and_a_gateway_made_anew_ser
         async def old() -> bool:
             return bool((await scene.gateway.snapshot())["age_seconds"] > 2)
 
-        await until(old, "a snapshot that grows old")
+        await eventually(old, "a snapshot that grows old")
         await journey.more(10)
     assert outcomes.failed == {}
 
     await scene.restart_gateway()
-    await until(scene.gateway.ready, "ready without the source")
+    await eventually(scene.gateway.ready, "ready without the source")
     assert (await scene.gateway.snapshot())["source"] == "disk"
     journey = scene.journey()
     async with journey.under_way() as outcomes:
@@ -87,10 +87,10 @@ async def test_a_damaged_copy_on_disk_is_not_served_from_and_is_mended_by_the_so
     person = scene.people[0]
     assert await scene.journey().ask("GET", person, "comments") == 503
     scene.locate(scene.snapshot(1))
-    await until(scene.gateway.ready, "ready when the source is back")
+    await eventually(scene.gateway.ready, "ready when the source is back")
     assert await scene.journey().ask("GET", person, "comments") == 200
 
     async def mended() -> bool:
         return copy.read_bytes() == scene.snapshot(1)
 
-    await until(mended, "a sound copy")
+    await eventually(mended, "a sound copy")

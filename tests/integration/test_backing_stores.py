@@ -9,8 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from minio.error import S3Error
 from fanfold.dev.process import ChildProcess, ProcessError, end_stale
 from fanfold.dev.stores import BackingStores
 from fanfold.dev.valkey import Valkey
+from tests.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -85,13 +85,6 @@ def recall(stores: BackingStores) -> tuple[object, object, object]:
 
 
 KEPT = ("row", b"message", b"picture")
-
-
-def until(condition: Callable[[], bool], seconds: float = 30) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return condition()
 
 
 def alive(pid: int) -> bool:
@@ -222,6 +215,6 @@ def test_a_server_that_cannot_start_names_and_quotes_its_log(folder: Path) -> No
 
 def test_one_that_ignores_its_stop_signal_is_killed(tmp_path: Path) -> None:
     deaf = ChildProcess("deaf", ["sh", "-c", "trap '' TERM; echo deaf; sleep 60 & wait; wait"], log=tmp_path / "log")
-    assert until(lambda: "deaf" in (tmp_path / "log").read_text())
+    until(lambda: "deaf" in (tmp_path / "log").read_text(), "its word that it is deaf")
     deaf.stop(seconds=0.2)
     assert deaf.returncode == -signal.SIGKILL

@@ -7,11 +7,13 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 BINARY = ROOT / ".build" / "bin" / "fanfold-cluster"
@@ -86,7 +88,7 @@ def test_several_at_once_are_worlds_of_their_own(tmp_path: Path) -> None:
         assert "only-here" not in kubectl(two, "get", "namespaces")
 
 
-def test_it_ends_when_its_input_closes_and_keeps_its_data(tmp_path: Path, until: Callable[..., None]) -> None:
+def test_it_ends_when_its_input_closes_and_keeps_its_data(tmp_path: Path) -> None:
     state = tmp_path / "a-folder-whose-name-is-so-long-that-no-socket-could-have-a-path-in-it" / ("x" * 60)
     with serving(state) as (_, config):
         kubectl(config, "create", "namespace", "kept")
@@ -96,9 +98,7 @@ def test_it_ends_when_its_input_closes_and_keeps_its_data(tmp_path: Path, until:
     assert running.returncode == 0
 
 
-def test_one_refuses_a_second_in_its_folder_and_leaves_no_process_behind_when_it_is_killed(
-    tmp_path: Path, until: Callable[..., None]
-) -> None:
+def test_one_refuses_a_second_in_its_folder_and_leaves_no_process_behind_when_it_is_killed(tmp_path: Path) -> None:
     state = tmp_path / "state"
     with serving(state) as (running, _):
         second = subprocess.run(

@@ -8,12 +8,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+
+from tests.waiting import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -54,13 +55,6 @@ def processes_of(folder: Path) -> list[str]:
     return found
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = READY_SECONDS) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.1)
-
-
 class Running:
     """``fanfold dev`` with its output in a file."""
 
@@ -69,7 +63,11 @@ class Running:
         with self.output.open("w") as out:
             command = fanfold_dev(folder, f"--services={SERVICES}", "--quiet")
             self.process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
-        until(lambda: "Ctrl-C stops everything" in self.said() or self.process.poll() is not None, "ready")
+        until(
+            lambda: "Ctrl-C stops everything" in self.said() or self.process.poll() is not None,
+            "ready",
+            seconds=READY_SECONDS,
+        )
         assert self.process.poll() is None, self.said()
         self.url = next(line.split()[-1] for line in self.said().splitlines() if " gateway: " in line)
 
@@ -99,9 +97,9 @@ def test_it_serves_repairs_what_crashes_and_leaves_nothing_when_told_to_stop(run
     profile = folder / "logs" / "profile.log.pid"
     before = profile.read_text()
     os.kill(int(before.split()[0]), signal.SIGKILL)
-    until(lambda: profile.exists() and profile.read_text() != before, "started again")
+    until(lambda: profile.exists() and profile.read_text() != before, "started again", seconds=READY_SECONDS)
     assert "profile ended with code -9; starting it again" in running.said()
-    until(lambda: running.register("anna") == 409, "the account is still there")
+    until(lambda: running.register("anna") == 409, "the account is still there", seconds=READY_SECONDS, pause=0.1)
     running.process.send_signal(signal.SIGINT)
     assert running.process.wait(60) == 0
     assert "stopped by SIGINT" in running.said()

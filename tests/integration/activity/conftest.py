@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -81,15 +79,3 @@ class Room:
 async def room(house: Any, request: pytest.FixtureRequest) -> Room:
     """Parametrized indirectly: settings that differ."""
     return Room(house, await house.start("activity", **getattr(request, "param", {})))
-
-
-@pytest.fixture
-def eventually() -> Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]:
-    """Waits until a condition of another process's work holds; fails after a minute."""
-
-    async def wait(holds: Callable[[], Awaitable[bool]]) -> None:
-        async with asyncio.timeout(60):
-            while not await holds():
-                await asyncio.sleep(0.05)
-
-    return wait

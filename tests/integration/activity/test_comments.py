@@ -10,6 +10,7 @@ from fanfold.activity import service
 from fanfold.activity.schemas import Comment
 from fanfold.contracts import events, keys
 from fanfold.contracts.ids import new_id
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -86,7 +87,7 @@ async def test_a_repeated_comment_is_made_once(room: Any) -> None:
     assert other.status_code == 422
 
 
-async def test_a_comment_is_told_to_the_posts_owner(room: Any, eventually: Any) -> None:
+async def test_a_comment_is_told_to_the_posts_owner(room: Any) -> None:
     ada, bob = await room.user(), await room.user("bob")
     post = await room.post(ada)
     made = await room.comment(bob, post, "x" * 300)
@@ -102,9 +103,7 @@ async def test_a_comment_is_told_to_the_posts_owner(room: Any, eventually: Any) 
     await eventually(told)
 
 
-async def test_a_deleted_post_takes_its_activity_along(
-    room: Any, eventually: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_deleted_post_takes_its_activity_along(room: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "BATCH", 3)
     ada, bob = await room.user(), await room.user("bob")
     post, kept = await room.post(ada), await room.post(ada)
@@ -125,9 +124,7 @@ async def test_a_deleted_post_takes_its_activity_along(
     assert await room.seen(bob, kept) == [(1, 1, True)]
 
 
-async def test_a_deleted_account_takes_its_activity_along(
-    room: Any, eventually: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_deleted_account_takes_its_activity_along(room: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "BATCH", 3)
     ada, bob = await room.user(), await room.user("bob")
     posts = [await room.post(ada) for _ in range(5)]

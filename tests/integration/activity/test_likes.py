@@ -12,6 +12,7 @@ from fanfold.activity.liked import Liked
 from fanfold.contracts import events, keys
 from fanfold.contracts.blobs import CountsBlob
 from fanfold.contracts.ids import id_millis, new_id
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -43,7 +44,7 @@ async def test_a_like_shows_in_what_hydration_reads_without_asking(room: Any) ->
     assert await room.house.redis.ttl(keys.counts(post)) > 0
 
 
-async def test_liking_twice_or_at_once_counts_once_and_is_told_once(room: Any, eventually: Any) -> None:
+async def test_liking_twice_or_at_once_counts_once_and_is_told_once(room: Any) -> None:
     bob = await room.user("bob")
     post = await room.post(await room.user())
     await asyncio.gather(*(room.like(bob, post) for _ in range(8)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from fanfold.contracts.blobs import UserBlob
 from fanfold.contracts.ids import new_id
 from fanfold.feed.repository import FeedRepository
 from fanfold.kit.hydrate import Hydrator
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -86,13 +86,7 @@ class Town:
         async def holds() -> bool:
             return await self.feed(user, limit=LENGTH) == list(expected)
 
-        await until(holds)
-
-
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(60):
-        while not await holds():
-            await asyncio.sleep(0.02)
+        await eventually(holds)
 
 
 @pytest.fixture
@@ -186,7 +180,7 @@ async def test_the_last_follower_of_a_post_is_noticed_once(
         async def told(before: float = before) -> bool:
             return completed(lane) > before
 
-        await until(told)
+        await eventually(told)
         await asyncio.sleep(0.3)  # a second time would come at once
         assert completed(lane) == before + 1
 

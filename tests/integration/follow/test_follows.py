@@ -21,6 +21,7 @@ from fanfold.kit.db import Database
 from fanfold.kit.peers import PeerProblem
 from fanfold.kit.runtime import Runtime
 from fanfold.kit.web import create_app, internal_route
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.integration.conftest import House, SchemaDifferences
@@ -101,12 +102,6 @@ async def published(house: House, event: events.Event) -> int:
     return [fields[b"event"] for _, fields in entries].count(events.encode(event))
 
 
-async def until(probe: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
-    async with asyncio.timeout(seconds):
-        while not await probe():
-            await asyncio.sleep(0.05)
-
-
 async def test_models_and_migrations_agree(schema_differences: SchemaDifferences) -> None:
     assert await schema_differences("follow") == []
 
@@ -123,7 +118,7 @@ async def test_following_is_idempotent_and_told_as_one_event(
     assert following == {"user_id": str(bob), "created_at": following["created_at"]}
     assert ear.told == [("follow", ada, bob, True)] * 2
     unrelated = events.Followed(follower_id=ada, followee_id=ada)
-    await until(lambda: _is(house, events.Followed(follower_id=ada, followee_id=bob), 1))
+    await eventually(lambda: _is(house, events.Followed(follower_id=ada, followee_id=bob), 1))
     assert await published(house, unrelated) == 0
 
 
@@ -137,7 +132,7 @@ async def test_two_who_follow_at_the_same_moment_make_one_follow(
     ada, bob = await join(), await join()
     answers = await asyncio.gather(*(follow.put(to(bob), headers=house.as_user(ada)) for _ in range(6)))
     assert {answer.status_code for answer in answers} == {204}
-    await until(lambda: _is(house, events.Followed(follower_id=ada, followee_id=bob), 1))
+    await eventually(lambda: _is(house, events.Followed(follower_id=ada, followee_id=bob), 1))
     page = await follow.get(f"/v1/users/{bob}/followers", headers=house.as_user(ada))
     assert [item["id"] for item in page.json()["items"]] == [str(ada)]
 
@@ -161,7 +156,7 @@ async def test_the_feed_is_told_of_an_unfollow_after_the_row_is_gone_and_before_
     assert (await follow.delete(to(bob), headers=me)).status_code == 204
     assert ear.told[-1] == ("unfollow", ada, bob, False)
     assert (await follow.get(to(bob), headers=me)).status_code == 404
-    await until(lambda: _is(house, events.Unfollowed(follower_id=ada, followee_id=bob), 1))
+    await eventually(lambda: _is(house, events.Unfollowed(follower_id=ada, followee_id=bob), 1))
 
 
 async def test_an_unfollow_the_feed_did_not_confirm_is_503_until_it_does(
@@ -175,7 +170,7 @@ async def test_an_unfollow_the_feed_did_not_confirm_is_503_until_it_does(
     assert refused.headers["retry-after"]
     assert refused.json()["type"].endswith("/unfollow-unconfirmed")
     assert (await alone.get(to(bob), headers=me)).status_code == 404
-    await until(lambda: _is(house, events.Unfollowed(follower_id=ada, followee_id=bob), 1))
+    await eventually(lambda: _is(house, events.Unfollowed(follower_id=ada, followee_id=bob), 1))
     await house.start("feed", build=ear.build)
     ear.database = house.runtimes["follow"].database
     assert (await alone.delete(to(bob), headers=me)).status_code == 204
@@ -355,7 +350,7 @@ async def test_a_deleted_account_follows_nobody_and_is_followed_by_nobody(
         followees = await house.peers.call(internal.FOLLOWEES, internal.FolloweesQuery(gone.bytes))
         return (followers.follower_ids, followees.pushed, followees.celebrities) == (b"", b"", b"")
 
-    await until(purged)
+    await eventually(purged)
     async with house.runtimes["follow"].database.reading() as session:
         assert not await repository.is_celebrity(session, gone)
     untouched = await house.peers.call(internal.FOLLOWERS, internal.FollowersQuery(others[0].bytes))

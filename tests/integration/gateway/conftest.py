@@ -30,6 +30,7 @@ from fanfold.contracts.snapshot import Slot, Snapshot, encode
 from fanfold.dev.process import free_ports
 from fanfold.gateway.app import build
 from fanfold.kit.runtime import Runtime
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.integration.conftest import House, SettingsFor
@@ -151,7 +152,7 @@ class Rig:
         self.client = await self._stack.enter_async_context(
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=WAIT)
         )
-        await self.until(self.ready)
+        await eventually(self.ready)
 
     async def stop(self) -> None:
         """Shut the gateway down as SIGTERM does."""
@@ -214,7 +215,8 @@ class Rig:
         heard = await self.listeners()
         socket = await self.socket(query, headers)
         assert socket.status == 101
-        assert heard == 1 or await self.until(self.listeners)
+        if heard != 1:
+            await eventually(self.listeners, "a gateway that listens")
         return socket
 
     async def listeners(self) -> int:
@@ -227,13 +229,6 @@ class Rig:
     async def metric(self, name: str) -> float:
         lines = (await self.admin.get("/metrics")).text.splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name) and line[0] != "#")
-
-    @staticmethod
-    async def until(condition: Callable[[], Awaitable[Any]]) -> Any:
-        async with asyncio.timeout(WAIT):
-            while not (found := await condition()):
-                await asyncio.sleep(0.02)
-            return found
 
 
 @pytest.fixture

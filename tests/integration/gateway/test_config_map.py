@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from fanfold.gateway.metrics import GatewayStats
 from fanfold.gateway.snapshots import SnapshotKeeper
 from fanfold.gateway.sources import ConfigMapSource
 from tests.integration.gateway.control_plane import BINARY, NAME, ControlPlane, as_gateway, control_plane  # noqa: F401
+from tests.waiting import eventually
 
 pytestmark = [
     pytest.mark.cluster,
@@ -31,22 +31,19 @@ async def test_a_change_arrives_by_watch_and_an_outage_changes_nothing(
     async def apply(snapshot: Snapshot) -> None:
         applied.append(snapshot.epoch)
 
-    async def until(epoch: int, seconds: float) -> float:
-        began = time.monotonic()
-        async with asyncio.timeout(seconds):
-            while epoch not in applied:
-                await asyncio.sleep(0.01)
-        return time.monotonic() - began
+    async def arrives(epoch: int) -> None:
+        """Sooner than by the poll."""
+        await eventually(lambda: epoch in applied, f"snapshot {epoch}", seconds=50)
 
     keeper = SnapshotKeeper(apply, GatewayStats(), None, 10)
     source = asyncio.create_task(ConfigMapSource("default", NAME, poll_seconds=60).run(keeper.offer))
     await asyncio.sleep(1)
     assert not source.done()  # the ConfigMap is not there yet: that is waited for
     await asyncio.to_thread(control_plane.publish, 1)
-    await until(1, 50)
+    await arrives(1)
     for epoch in (2, 3):
         await asyncio.to_thread(control_plane.publish, epoch)
-        await until(epoch, 50)
+        await arrives(epoch)
         assert keeper.source == "watch"
     control_plane.process.terminate()
     await asyncio.to_thread(control_plane.process.wait, 60)
@@ -75,9 +72,7 @@ async def test_what_the_watch_misses_the_poll_brings(
 
     await asyncio.to_thread(control_plane.publish, 1)
     source = asyncio.create_task(ConfigMapSource("default", NAME, poll_seconds=0.3).run(deliver))
-    async with asyncio.timeout(60):
-        while len(delivered) < 3:
-            await asyncio.sleep(0.05)
+    await eventually(lambda: len(delivered) >= 3, "three polls")
     assert set(delivered) == {"poll"}
     source.cancel()
     with suppress(asyncio.CancelledError):

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.gateway.conftest import Received, Rig, Service, Wire, answer_ok
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -424,9 +425,9 @@ async def test_a_body_cut_short_never_reaches_the_service_as_whole(wire_rig: Rig
     small = await wire_rig.send(POST + HOST + b"Content-Length: 10\r\n\r\nabc")
     small.writer.close()  # one that is small enough to be waited for never reaches it at all
     wire = await wire_rig.send(POST + HOST + b"Content-Length: 60000\r\n\r\nabc")
-    await wire_rig.until(lambda: wire_rig.service.received)
+    await eventually(lambda: wire_rig.service.received)
     wire.writer.close()
-    await wire_rig.until(lambda: seen)
+    await eventually(lambda: seen)
     assert seen == [b"abc"]
     assert len(wire_rig.service.received) == 1
 

@@ -29,6 +29,7 @@ from fanfold_operator.ring.ports import AdminPorts
 from fanfold_operator.ring.releases import Releases
 from fanfold_operator.ring.slots import Endpoint
 from fanfold_operator.ring.snapshot import Memory, advance, recall
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.integration.conftest import SettingsFor
@@ -168,7 +169,7 @@ async def _roll(rig: Rig, play: Play) -> list[int]:
         try:
             for _ in range(2):
                 for old in list(play.pods):
-                    await rig.until(old.served)
+                    await eventually(old.served)
                     await play.replace(old)
         finally:
             stop.set()

@@ -10,6 +10,7 @@ import pytest
 from fanfold.contracts import keys
 from fanfold.contracts.ids import new_id
 from fanfold.contracts.snapshot import decode
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.integration.gateway.conftest import Rig
@@ -38,7 +39,7 @@ async def test_a_logout_counts_within_seconds_and_survives_an_outage_of_valkey(
         return (await rig.client.get("/v1/feed", headers=rig.bearer())).status_code == 401
 
     began = time.monotonic()
-    await rig.until(refused)
+    await eventually(refused)
     assert time.monotonic() - began < 30, "a second or two on a quiet machine"
     await rig.redis.client_pause(3000, all=True)
     await asyncio.sleep(2.5)
@@ -64,7 +65,7 @@ async def test_the_snapshot_in_force_can_be_seen_and_follows_its_file(rig: Rig) 
     async def applied() -> bool:
         return bool((await rig.admin.get("/snapshot")).json()["epoch"] == 2)
 
-    await rig.until(applied)
+    await eventually(applied)
     assert await rig.metric("fanfold_gateway_snapshot_epoch") == 2
 
 
@@ -92,7 +93,7 @@ async def test_without_any_snapshot_the_gateway_is_not_ready(rig: Rig) -> None:
         answer = await rig.admin.get("/readyz") if hasattr(rig, "client") else None
         return answer is not None and answer.status_code == 503 and "no snapshot" in answer.text
 
-    await rig.until(told)
+    await eventually(told)
     starting.cancel()
 
 

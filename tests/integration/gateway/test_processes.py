@@ -8,8 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +17,13 @@ import pytest
 
 from fanfold.dev.process import free_ports
 from fanfold.gateway.processes import merge, oldest
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.integration.gateway.conftest import Rig
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 PROCESSES = 2
-WAIT = 60.0
 
 
 class Gateway:
@@ -61,12 +60,13 @@ class Gateway:
     def alive(pids: list[int]) -> list[int]:
         return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
-    async def until(self, condition: Any) -> None:
-        began = time.monotonic()
-        while not await asyncio.to_thread(condition):
-            assert time.monotonic() - began < WAIT
-            assert self.process.poll() is None
-            await asyncio.sleep(0.1)
+    async def until(self, condition: Callable[[], object]) -> None:
+        async def holds() -> object:
+            answer = await asyncio.to_thread(condition)
+            assert answer or self.process.poll() is None, "it has ended"
+            return answer
+
+        await eventually(holds, pause=0.1)
 
 
 @pytest.fixture
@@ -112,10 +112,7 @@ async def test_processes_end_when_the_one_that_watches_them_is_killed(gateway: G
     await gateway.until(gateway.ready)
     children = gateway.children()
     gateway.process.kill()
-    began = time.monotonic()
-    while gateway.alive(children):
-        assert time.monotonic() - began < WAIT
-        await asyncio.sleep(0.1)
+    await eventually(lambda: not gateway.alive(children), "the end of the others")
 
 
 def test_the_snapshot_told_is_the_oldest_in_use() -> None:

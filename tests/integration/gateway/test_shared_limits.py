@@ -13,6 +13,7 @@ from fanfold.gateway.reconcile import Reconciler
 from fanfold.gateway.settings import GatewaySettings
 from fanfold.kit.errors import TooManyRequests
 from fanfold.kit.valkey import Valkey
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.integration.conftest import House
@@ -109,7 +110,7 @@ async def test_a_whole_gateway_tells_valkey_and_its_client(rig: Rig) -> None:
     async def told() -> bool:
         return bool(await rig.redis.keys("limit:user:*"))
 
-    await rig.until(told)
+    await eventually(told)
 
 
 async def test_one_user_has_so_many_sockets_and_may_open_another_when_one_closes(rig: Rig) -> None:
@@ -123,7 +124,7 @@ async def test_one_user_has_so_many_sockets_and_may_open_another_when_one_closes
     async def room() -> bool:
         return (await rig.socket()).status == 101
 
-    await rig.until(room)
+    await eventually(room)
 
 
 async def test_a_latency_bucket_names_a_trace_that_fell_into_it(rig: Rig) -> None:

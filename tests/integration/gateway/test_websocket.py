@@ -10,6 +10,7 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessag
 
 from fanfold.contracts import headers, keys, live
 from fanfold.contracts.ids import new_id
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.integration.gateway.conftest import Rig
@@ -44,7 +45,7 @@ async def test_two_devices_of_one_user_both_hear_and_one_may_leave(rig: Rig) -> 
     async def nobody_listens() -> bool:
         return await rig.listeners() == 0
 
-    await rig.until(nobody_listens)
+    await eventually(nobody_listens)
     assert await rig.metric("fanfold_gateway_websockets ") == 0
 
 
@@ -115,7 +116,7 @@ async def test_after_valkey_was_away_sockets_get_what_they_missed(rig: Rig) -> N
     killed = await rig.redis.client_kill_filter(_type="pubsub")
     assert killed == 1
     assert (await socket.message())["id"] == str(missed)
-    await rig.until(rig.listeners)
+    await eventually(rig.listeners)
     await rig.publish(last := new_id())
     assert (await socket.message())["id"] == str(last)
 
@@ -214,7 +215,7 @@ async def test_a_slow_reader_is_closed_with_1013_and_told_to_come_back(rig: Rig)
             await rig.publish(new_id(), filler="x" * 60_000)
         return await rig.metric('fanfold_gateway_websocket_closes_total{code="1013"}') == 1
 
-    await rig.until(closed)
+    await eventually(closed)
 
 
 async def test_a_logout_ends_the_sockets_of_its_session(rig: Rig) -> None:

@@ -21,6 +21,7 @@ from fanfold.kit.db import Database
 from fanfold.kit.outbox import Outbox, Relay, outbox_table
 from fanfold.kit.streams import Consumer, PoisonError
 from fanfold.kit.valkey import redis_client
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from fanfold.dev.stores import BackingStores
@@ -60,12 +61,6 @@ async def relay(stores: BackingStores, redis: Redis) -> AsyncIterator[Relay]:
         await task
 
 
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
-    async with asyncio.timeout(seconds):
-        while not await condition():
-            await asyncio.sleep(0.02)
-
-
 def a_post() -> PostCreated:
     return PostCreated(post_id=new_id(), author_id=uuid4())
 
@@ -81,7 +76,7 @@ async def test_a_committed_event_reaches_its_partition_and_leaves_the_outbox(
     async def arrived() -> bool:
         return bool(await redis.xlen(stream) == 1)
 
-    await until(arrived)
+    await eventually(arrived)
     entries: Any = await redis.xrange(stream)
     assert events.decode(entries[0][1][b"event"]) == event
 
@@ -90,7 +85,7 @@ async def test_a_committed_event_reaches_its_partition_and_leaves_the_outbox(
             connection = await session.connection()
             return not (await connection.execute(TABLE.select())).all()
 
-    await until(emptied)
+    await eventually(emptied)
 
 
 @pytest.mark.parametrize("told", [True, False])
@@ -122,7 +117,7 @@ async def test_an_event_goes_when_it_is_told_and_soon_when_the_telling_was_lost(
     async def arrived() -> bool:
         return bool(await redis.xlen(keys.stream("posts", event.partition)))
 
-    await until(arrived)
+    await eventually(arrived)
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
@@ -142,7 +137,7 @@ async def test_an_event_of_a_rolled_back_transaction_is_never_published(
     async def arrived() -> bool:
         return bool(await redis.xlen(keys.stream("posts", kept.partition)))
 
-    await until(arrived)
+    await eventually(arrived)
     total = sum([await redis.xlen(keys.stream("posts", number)) for number in range(events.PARTITIONS)])
     assert total == 1
 
@@ -205,7 +200,7 @@ async def test_the_relay_slows_while_consumers_cannot_follow_and_commits_go_on(
         assert await left() == 4
         task = asyncio.create_task(relay.run())
         await commit(5)  # nothing is refused, and all of it goes, slowly
-        await until(lambda: _is(left, 0))
+        await eventually(lambda: _is(left, 0))
         task.cancel()
         await redis.xgroup_setid(stream, "feed-worker", id="$")
         seconds += outbox.MEASURE_SECONDS
@@ -240,7 +235,7 @@ async def test_only_one_relay_of_a_schema_works_at_a_time_and_another_takes_over
     async def one_leads() -> bool:
         return await leaders() == 1
 
-    await until(one_leads)
+    await eventually(one_leads)
     tasks[0].cancel()
     await asyncio.sleep(0)
     event = a_post()
@@ -250,7 +245,7 @@ async def test_only_one_relay_of_a_schema_works_at_a_time_and_another_takes_over
     async def arrived() -> bool:
         return bool(await redis.xlen(keys.stream("posts", event.partition)))
 
-    await until(arrived)
+    await eventually(arrived)
     assert await leaders() == 1
     tasks[1].cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -300,7 +295,7 @@ async def test_messages_from_before_the_group_are_handled_in_order_and_acknowled
     async def done() -> bool:
         return len(handler.seen) == 100 and await nothing_pending(redis)
 
-    await until(done)
+    await eventually(done)
     assert handler.seen == [b"%d" % number for number in range(100)]
 
 
@@ -312,7 +307,7 @@ async def test_a_failing_handler_is_tried_again(redis: Redis, running: Callable[
     async def done() -> bool:
         return handler.seen == [b"x"] and await nothing_pending(redis)
 
-    await until(done)
+    await eventually(done)
 
 
 async def test_poison_goes_to_the_dead_letters_with_its_reason_and_can_be_replayed(
@@ -325,7 +320,7 @@ async def test_poison_goes_to_the_dead_letters_with_its_reason_and_can_be_replay
     async def buried() -> bool:
         return bool(await streams.list_dead(redis, "posts", 10))
 
-    await until(buried)
+    await eventually(buried)
     (letter,) = await streams.list_dead(redis, "posts", 10)
     assert (letter.reason, letter.group) == ("no such field", "test")
     assert await nothing_pending(redis)
@@ -334,7 +329,7 @@ async def test_poison_goes_to_the_dead_letters_with_its_reason_and_can_be_replay
     async def handled() -> bool:
         return handler.seen == [b"x"]
 
-    await until(handled)
+    await eventually(handled)
     assert await streams.list_dead(redis, "posts", 10) == []
 
 
@@ -355,7 +350,7 @@ async def test_a_message_of_a_crashed_consumer_is_claimed_and_one_that_fails_for
     async def buried() -> bool:
         return bool(await streams.list_dead(redis, "posts", 10))
 
-    await until(buried)
+    await eventually(buried)
     assert len(handler.failures) == 100 - (streams.MAX_ATTEMPTS - 1)
 
 
@@ -384,9 +379,9 @@ async def test_a_slow_handler_keeps_its_message_and_those_behind_it(
             return bool(pending["pending"] == 2)
         return False
 
-    await until(taken)
+    await eventually(taken)
     running(consumer(redis, slowly("two"), "two"))
-    await until(partial(nothing_pending, redis))
+    await eventually(partial(nothing_pending, redis))
     assert done == [("one", b"0"), ("one", b"1")]
 
 
@@ -397,14 +392,14 @@ async def test_a_group_that_the_server_lost_is_made_again(redis: Redis, running:
     async def made() -> bool:
         return bool(await redis.exists(keys.stream("posts", 0)))
 
-    await until(made)
+    await eventually(made)
     await redis.flushdb()
     await streams.publish(redis, "posts", 0, b"after")
 
     async def handled() -> bool:
         return handler.seen == [b"after"]
 
-    await until(handled)
+    await eventually(handled)
 
 
 async def test_only_what_every_group_has_acknowledged_is_trimmed(redis: Redis) -> None:

@@ -19,10 +19,9 @@ from fanfold.dev.store import Store
 from fanfold.kit import metrics
 from fanfold.kit.db import Database
 from fanfold.kit.replica import INTERVAL_SECONDS, Replica
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from sqlmodel.ext.asyncio.session import AsyncSession
 
 pytestmark = pytest.mark.integration
@@ -110,12 +109,6 @@ async def on_standby(database: Database, sql: str) -> Any:
         return (await connection.execute(text(sql))).scalar()
 
 
-async def until(done: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(60):
-        while not await done():
-            await asyncio.sleep(0.05)
-
-
 async def keeps_up(database: Database) -> bool:
     assert database.replica is not None
     await database.replica.measure()
@@ -124,7 +117,7 @@ async def keeps_up(database: Database) -> bool:
 
 async def test_what_may_lag_is_read_from_the_replica_and_nothing_else(database: Database) -> None:
     assert await database.browse(where) == "primary", "not before it has told how far it is"
-    await until(lambda: keeps_up(database))
+    await eventually(lambda: keeps_up(database))
     assert await database.browse(where) == "replica"
     async with database.reading() as session:
         assert await where(session) == "primary"
@@ -134,18 +127,18 @@ async def test_who_has_just_written_reads_the_primary_until_the_replica_must_hav
     database: Database, clock: Clock
 ) -> None:
     writer, other = new_id(), new_id()
-    await until(lambda: keeps_up(database))
+    await eventually(lambda: keeps_up(database))
     database.wrote(writer)
     assert [await database.browse(where, by=one) for one in (writer, other, None)] == ["primary", "replica", "replica"]
     clock.seconds += LIMIT + 2 * INTERVAL_SECONDS + 0.01
-    await until(lambda: keeps_up(database))
+    await eventually(lambda: keeps_up(database))
     assert await database.browse(where, by=writer) == "replica"
 
 
 async def test_a_replica_that_lags_is_not_read_until_it_has_caught_up(database: Database, clock: Clock) -> None:
-    await until(lambda: keeps_up(database))
+    await eventually(lambda: keeps_up(database))
     await on_standby(database, "SELECT pg_wal_replay_pause()")
-    await until(lambda: paused(database))
+    await eventually(lambda: paused(database))
     await write(database, "one")
     assert await keeps_up(database), "it lacks something, but not for long"
     clock.seconds += LIMIT + 0.1
@@ -153,7 +146,7 @@ async def test_a_replica_that_lags_is_not_read_until_it_has_caught_up(database: 
     assert metrics.REPLICA_LAG._value.get() > LIMIT
     assert await database.browse(where) == "primary"
     await on_standby(database, "SELECT pg_wal_replay_resume()")
-    await until(lambda: keeps_up(database))
+    await eventually(lambda: keeps_up(database))
     assert await database.browse(where) == "replica"
 
 
@@ -162,17 +155,17 @@ async def paused(database: Database) -> bool:
 
 
 async def test_an_idle_primary_does_not_make_a_replica_old(database: Database, clock: Clock) -> None:
-    await until(lambda: keeps_up(database))
+    await eventually(lambda: keeps_up(database))
     for _ in range(5):
         clock.seconds += 100
-        await until(lambda: keeps_up(database))
+        await eventually(lambda: keeps_up(database))
     assert await database.browse(where) == "replica"
 
 
 async def test_a_replica_that_is_away_fails_nothing_and_comes_back(
     database: Database, servers: tuple[Postgres, Standby]
 ) -> None:
-    await until(lambda: keeps_up(database))
+    await eventually(lambda: keeps_up(database))
     failed = metrics.REPLICA_READS.labels("failed")
     before = failed._value.get()
     servers[1].stop()
@@ -186,7 +179,7 @@ async def test_a_replica_that_is_away_fails_nothing_and_comes_back(
     finally:
         servers[1].start()
         servers[1].wait()
-    await until(lambda: keeps_up(database))
+    await eventually(lambda: keeps_up(database))
     assert await database.browse(where) == "replica"
 
 

@@ -21,6 +21,7 @@ from fanfold.kit.streams import publish
 from fanfold.notification import repository
 from fanfold.notification.drafts import Draft
 from fanfold.notification.models import Notification
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -61,14 +62,8 @@ class Room:
         async def told() -> bool:
             return len((await self.page(user, limit=100))["items"]) >= count
 
-        await until(told)
+        await eventually(told)
         return await self.page(user, limit=100)
-
-
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(60):
-        while not await holds():
-            await asyncio.sleep(0.02)
 
 
 @pytest.fixture
@@ -187,7 +182,7 @@ async def test_what_was_told_of_a_deleted_post_goes_with_it(room: Room) -> None:
     async def gone() -> bool:
         return [item["kind"] for item in (await room.page(ada))["items"]] == ["follow"]
 
-    await until(gone)
+    await eventually(gone)
 
 
 async def test_pages_go_down_to_the_first_and_after_goes_up_from_any(room: Room) -> None:
@@ -250,7 +245,7 @@ async def test_a_long_poll_is_answered_by_the_next_notification(room: Room) -> N
         _, count = (await room.house.redis.pubsub_numsub(keys.notifications(ada)))[0]
         return bool(count)
 
-    await until(listening)
+    await eventually(listening)
     assert not waiting.done()
     await room.send(a_like(bob, ada, new_id()))
     answer = await asyncio.wait_for(waiting, 60)
@@ -362,5 +357,5 @@ async def test_what_was_told_long_ago_goes_when_something_new_is_told(room: Room
     async def trimmed() -> bool:
         return [item["kind"] for item in (await room.page(ada))["items"]] == ["follow", "like"]
 
-    await until(trimmed)
+    await eventually(trimmed)
     assert len((await room.page(eve))["items"]) == 1  # nobody told her anything

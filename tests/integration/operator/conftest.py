@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,6 +36,7 @@ from fanfold_operator.scrape import Sample, Scrape
 from tests.integration.operator.kube import Kube, Manifest, made_namespace
 from tests.integration.operator.kubelet import Kubelet
 from tests.integration.operator.loops import complete
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[3]
 BINARY = ROOT / ".build" / "bin" / "fanfold-cluster"
@@ -76,30 +78,20 @@ def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def kube(kubeconfig: Path, eventually: Callable[..., Any]) -> Iterator[Kube]:
+def kube(kubeconfig: Path) -> Iterator[Kube]:
     """The API server, with the custom resource definitions established."""
     kube = Kube(kubeconfig)
+
+    def served(path: str) -> bool:
+        return kube.client.get(path).status_code == 200
+
     for file in sorted((ROOT / "crds").glob("*.yaml")):
         definition = yaml.safe_load(file.read_text())
         kube.apply(definition)
         path = f"/apis/fanfold.dev/v1alpha1/{definition['spec']['names']['plural']}"
-        eventually(lambda path=path: kube.client.get(path).status_code == 200)
+        until(partial(served, path))
     yield kube
     kube.client.close()
-
-
-@pytest.fixture(scope="session")
-def eventually() -> Callable[..., Any]:
-    """Call until the answer is true, and give it."""
-
-    def wait(check: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:
-        deadline = time.monotonic() + seconds
-        while not (answer := check()):
-            assert time.monotonic() < deadline, f"waited {seconds} s in vain"
-            time.sleep(0.05)
-        return answer
-
-    return wait
 
 
 @pytest.fixture
@@ -322,13 +314,13 @@ def condition(kube: Kube, namespace: str) -> Callable[..., Manifest]:
 
 
 @pytest.fixture
-def ready(kube: Kube, namespace: str, make_platform: Any, condition: Any, eventually: Any) -> Callable[..., None]:
+def ready(kube: Kube, namespace: str, make_platform: Any, condition: Any) -> Callable[..., None]:
     """Apply the Platform `demo` and wait until it is Ready."""
 
     def wait(**spec: Any) -> None:
         make_platform(**spec)
         try:
-            eventually(lambda: condition("Ready").get("status") == "True", 180)
+            until(lambda: condition("Ready").get("status") == "True", seconds=180)
         except AssertionError as error:
             pytest.fail(f"not Ready: {(kube.get('Platform', namespace, 'demo') or {}).get('status')}; {error}")
 
@@ -336,7 +328,7 @@ def ready(kube: Kube, namespace: str, make_platform: Any, condition: Any, eventu
 
 
 @pytest.fixture
-def informed(condition: Callable[..., Manifest], eventually: Callable[..., Any]) -> Callable[[], None]:
+def informed(condition: Callable[..., Manifest]) -> Callable[[], bool]:
     """Wait until all autoscalers of the Platform `demo` have told what they know, each some time after its service."""
 
     def told() -> bool:
@@ -344,4 +336,4 @@ def informed(condition: Callable[..., Manifest], eventually: Callable[..., Any])
         reasons = [condition("AutoscalingActive", name, "PlatformService").get("reason") for name in names]
         return not {None, "Waiting"} & set(reasons)
 
-    return lambda: eventually(told, 90)
+    return lambda: until(told, seconds=90)

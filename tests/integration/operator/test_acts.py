@@ -14,6 +14,7 @@ from fanfold_loadtest import cluster as acted_on
 from fanfold_loadtest.cluster import RESTARTED, Cluster, ClusterError, Target, acting
 from fanfold_loadtest.scenario import ClusterEvent, RestartPod, Scale, Upgrade
 from fanfold_operator.planning.upgrade import ORDER
+from tests.waiting import eventually, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400), pytest.mark.usefixtures("operator", "kubelet")]
 
@@ -37,12 +38,6 @@ class Notes:
         self.what.append(what)
 
 
-async def until(condition: Callable[[], object]) -> None:
-    """Wait while others go on; the test's own limit is the limit."""
-    while not condition():
-        await asyncio.sleep(0.05)
-
-
 @pytest.fixture
 def target(namespace: str, kubeconfig: Path) -> Callable[[str], Target]:
     def make(version: str) -> Target:
@@ -52,7 +47,7 @@ def target(namespace: str, kubeconfig: Path) -> Callable[[str], Target]:
 
 
 async def test_a_service_grows_loses_a_pod_and_has_at_the_end_what_it_had(
-    kube: Any, namespace: str, target: Any, ready: Any, eventually: Any
+    kube: Any, namespace: str, target: Any, ready: Any
 ) -> None:
     ready(services={"feed": {"replicas": {"min": 1, "max": 4}}})
     before = {pod["metadata"]["uid"] for pod in kube.list("Pod", namespace)}
@@ -62,7 +57,7 @@ async def test_a_service_grows_loses_a_pod_and_has_at_the_end_what_it_had(
             (0.0, RestartPod(at=0, service="profile")),
         ]
         async with acting(cluster, events, time.time()) as acts:
-            await until(lambda: len(acts.marks) == 3 or acts.mishaps)
+            await eventually(lambda: len(acts.marks) == 3 or acts.mishaps, "three marks", seconds=400)
         assert acts.mishaps == []
         assert {mark.what for mark in acts.marks} == {"feed to 2 replicas", "feed has 2", "a pod of profile goes"}
 
@@ -71,8 +66,8 @@ async def test_a_service_grows_loses_a_pod_and_has_at_the_end_what_it_had(
             return bool((status["replicas"], status["ready"]) == (2, "2/2"))
 
         # Where two are asked for they must spread over nodes: a change of the pods, which rolls out a moment later.
-        eventually(two_are_ready)
-        eventually(lambda: before - {pod["metadata"]["uid"] for pod in kube.list("Pod", namespace)})
+        until(two_are_ready)
+        until(lambda: before - {pod["metadata"]["uid"] for pod in kube.list("Pod", namespace)})
     replicas = kube.get("Platform", namespace, "demo")["spec"]["services"]["feed"]["replicas"]
     assert replicas == {"min": 1, "max": 4}
 
@@ -117,7 +112,7 @@ async def test_what_cannot_be_done_is_told_and_ends_nothing(
     ready()
     async with Cluster(target("")) as cluster:
         async with acting(cluster, [(0.0, Scale(at=0, service="dream", by=1))], time.time()) as acts:
-            await until(lambda: acts.mishaps)
+            await eventually(lambda: acts.mishaps, "a mishap", seconds=400)
         assert acts.mishaps[0].startswith("scale dream: the API server refused (404)")
         async with acting(cluster, [(60.0, Upgrade(at=0))], time.time()) as late:
             await asyncio.sleep(0)  # the task has begun

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
 from fanfold_operator import discovery
 from fanfold_operator.autoscale import scaler
+from tests.waiting import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400), pytest.mark.usefixtures("kubelet")]
 
@@ -56,21 +58,21 @@ def sized(**autoscaling: Any) -> dict[str, Any]:
 
 
 def test_a_worker_grows_with_its_backlog_and_shrinks_in_calm(
-    operator: Any, ready: Any, worker: Any, active: Any, eventually: Any, kube: Any, namespace: str
+    operator: Any, ready: Any, worker: Any, active: Any, kube: Any, namespace: str
 ) -> None:
     ready(**sized(**QUICK))
-    eventually(lambda: active() == ("True", "Active"))
+    until(lambda: active() == ("True", "Active"))
     assert worker()["status"]["autoscaling"]["by"] == "Operator"
     operator.waiting["feed-worker"] = (450, 2.0)
-    eventually(lambda: worker()["spec"]["replicas"] == 5)
-    eventually(lambda: (kube.get("Deployment", namespace, WORKER) or {})["status"].get("availableReplicas") == 5)
+    until(lambda: worker()["spec"]["replicas"] == 5)
+    until(lambda: (kube.get("Deployment", namespace, WORKER) or {})["status"].get("availableReplicas") == 5)
     owners = [
         one["manager"]
         for one in worker()["metadata"]["managedFields"]
         if "f:replicas" in one["fieldsV1"].get("f:spec", {})
     ]
     assert set(owners) <= {scaler.MANAGER}, "the planner does not own replicas"
-    eventually(lambda: "lastScaleTime" in worker()["status"]["autoscaling"])
+    until(lambda: "lastScaleTime" in worker()["status"]["autoscaling"])
     block = worker()["status"]["autoscaling"]
     assert block["desired"] == 5
     assert "messages waiting 450, target 100 per replica: asks for 5" in block["why"]
@@ -79,52 +81,52 @@ def test_a_worker_grows_with_its_backlog_and_shrinks_in_calm(
         events = [one for one in kube.list("Event", namespace) if one["reason"] == "Scaled"]
         return any("from 1 to 5" in one["message"] and one["involvedObject"]["name"] == WORKER for one in events)
 
-    eventually(told)
+    until(told)
     operator.waiting["feed-worker"] = (0, 0.0)
-    eventually(lambda: worker()["spec"]["replicas"] < 5)
+    until(lambda: worker()["spec"]["replicas"] < 5)
 
 
 def test_nothing_shrinks_while_no_pod_tells_what_waits(
-    operator: Any, ready: Any, worker: Any, active: Any, eventually: Any, condition: Any
+    operator: Any, ready: Any, worker: Any, active: Any, condition: Any
 ) -> None:
     operator.waiting["feed-worker"] = (300, 1.0)
     ready(**sized(**QUICK))
-    eventually(lambda: worker()["spec"]["replicas"] == 3)
+    until(lambda: worker()["spec"]["replicas"] == 3)
     operator.waiting["feed-worker"] = None
-    eventually(lambda: active() == ("False", "MetricsMissing"))
+    until(lambda: active() == ("False", "MetricsMissing"))
     message = condition("AutoscalingActive", WORKER, "PlatformService")["message"]
     assert "not known: messages waiting, seconds the oldest waits; nothing shrinks until a ready pod" in message
     assert worker()["spec"]["replicas"] == 3
     operator.waiting["feed-worker"] = (0, 0.0)
-    eventually(lambda: active() == ("True", "Active"))
-    eventually(lambda: worker()["spec"]["replicas"] < 3)
+    until(lambda: active() == ("True", "Active"))
+    until(lambda: worker()["spec"]["replicas"] < 3)
 
 
 def test_a_dry_run_tells_and_does_nothing(
-    operator: Any, ready: Any, worker: Any, active: Any, eventually: Any, kube: Any, namespace: str
+    operator: Any, ready: Any, worker: Any, active: Any, kube: Any, namespace: str
 ) -> None:
     operator.waiting["feed-worker"] = (300, 1.0)
     ready(**sized(mode="DryRun"))
-    eventually(lambda: worker()["status"].get("autoscaling", {}).get("desired") == 3)
+    until(lambda: worker()["status"].get("autoscaling", {}).get("desired") == 3)
     assert active() == ("True", "DryRun")
     assert worker()["spec"]["replicas"] == 1
     scale = kube.path("PlatformService", namespace, WORKER) + "/scale"
     kube.call("PATCH", scale, {"spec": {"replicas": 2}}, "application/merge-patch+json")
-    eventually(lambda: (kube.get("Deployment", namespace, WORKER) or {})["spec"]["replicas"] == 2)
+    until(lambda: (kube.get("Deployment", namespace, WORKER) or {})["spec"]["replicas"] == 2)
     assert worker()["spec"]["replicas"] == 2, "kubectl scale sets it, and it stays"
 
 
 def test_when_off_or_stopped_nobody_scales(
-    operator: Any, ready: Any, worker: Any, active: Any, eventually: Any, kube: Any, namespace: str, make_platform: Any
+    operator: Any, ready: Any, worker: Any, active: Any, kube: Any, namespace: str, make_platform: Any
 ) -> None:
     ready(**sized(mode="Off"))
-    eventually(lambda: active() == ("False", "Off"))
+    until(lambda: active() == ("False", "Off"))
     assert worker()["status"]["autoscaling"] == {"by": "Nobody"}
     make_platform(**sized())
-    eventually(lambda: active() == ("True", "Active"))
+    until(lambda: active() == ("True", "Active"))
     scale = kube.path("PlatformService", namespace, WORKER) + "/scale"
     kube.call("PATCH", scale, {"spec": {"replicas": 0}}, "application/merge-patch+json")
-    eventually(lambda: active() == ("False", "Stopped"))
+    until(lambda: active() == ("False", "Stopped"))
     operator.waiting["feed-worker"] = (500, 1.0)
     assert worker()["spec"]["replicas"] == 0
 
@@ -136,9 +138,12 @@ OPTIONAL = {
 
 
 @pytest.fixture
-def install(kube: Any, eventually: Any) -> Iterator[Callable[[str], None]]:
+def install(kube: Any) -> Iterator[Callable[[str], None]]:
     """Serve a minimal API of this name until the test ends."""
-    names = []
+    names: list[tuple[str, str]] = []
+
+    def answers(path: str, code: int) -> bool:
+        return bool(kube.client.get(path).status_code == code)
 
     def make(plural: str) -> None:
         group, version, kind = OPTIONAL[plural]
@@ -167,12 +172,12 @@ def install(kube: Any, eventually: Any) -> Iterator[Callable[[str], None]]:
         }
         kube.apply(definition)
         names.append((definition["metadata"]["name"], f"/apis/{group}/{version}/{plural}"))  # type: ignore[index]
-        eventually(lambda: kube.client.get(names[-1][1]).status_code == 200)
+        until(partial(answers, names[-1][1], 200))
 
     yield make
     for name, path in names:
         kube.delete("CustomResourceDefinition", "", name)
-        eventually(lambda path=path: kube.client.get(path).status_code == 404)
+        until(partial(answers, path, 404))
 
 
 def test_where_keda_is_served_it_scales_the_workers(
@@ -180,7 +185,6 @@ def test_where_keda_is_served_it_scales_the_workers(
     ready: Any,
     worker: Any,
     active: Any,
-    eventually: Any,
     kube: Any,
     namespace: str,
     install: Any,
@@ -191,9 +195,9 @@ def test_where_keda_is_served_it_scales_the_workers(
         return kube.get("ScaledObject", namespace, WORKER)
 
     ready(**sized())
-    eventually(lambda: active() == ("True", "Active"))
+    until(lambda: active() == ("True", "Active"))
     install("scaledobjects")
-    eventually(lambda: (nudge("PlatformService", WORKER), scaled_object())[1])
+    until(lambda: (nudge("PlatformService", WORKER), scaled_object())[1])
     made = scaled_object()["spec"]
     assert made["scaleTargetRef"] == {"apiVersion": "fanfold.dev/v1alpha1", "kind": "PlatformService", "name": WORKER}
     assert (made["minReplicaCount"], made["maxReplicaCount"]) == (1, 6)
@@ -201,15 +205,15 @@ def test_where_keda_is_served_it_scales_the_workers(
     assert lag["metadata"]["url"] == f"http://{WORKER}.{namespace}.svc:9000/metrics"
     assert lag["metadata"]["valueLocation"] == 'fanfold_backlog_messages{group="feed-worker"}'
     assert (lag["metadata"]["targetValue"], age["metadata"]["targetValue"]) == ("100", "60")
-    eventually(lambda: active() == ("Unknown", "Waiting"))
+    until(lambda: active() == ("Unknown", "Waiting"))
     operator.waiting["feed-worker"] = (500, 1.0)  # must not move us: KEDA scales now
     ready_now = {"type": "Ready", "status": "True", "reason": "ScaledObjectReady", "message": "ok"}
     kube.patch("ScaledObject", namespace, WORKER, {"status": {"conditions": [ready_now]}}, "/status")
-    eventually(lambda: (nudge("PlatformService", WORKER), active() == ("True", "Active"))[1])
+    until(lambda: (nudge("PlatformService", WORKER), active() == ("True", "Active"))[1])
     assert worker()["status"]["autoscaling"]["by"] == "KEDA"
     assert worker()["spec"]["replicas"] == 1
     make_platform(**sized(mode="Off"))
-    eventually(lambda: scaled_object() is None)
+    until(lambda: scaled_object() is None)
 
 
 def test_an_http_route_is_made_where_the_gateway_api_is_served(
@@ -217,7 +221,6 @@ def test_an_http_route_is_made_where_the_gateway_api_is_served(
     ready: Any,
     make_platform: Any,
     condition: Any,
-    eventually: Any,
     kube: Any,
     namespace: str,
     install: Any,
@@ -229,24 +232,25 @@ def test_an_http_route_is_made_where_the_gateway_api_is_served(
 
     exposure = {"type": "HTTPRoute", "parentRef": {"name": "edge", "namespace": "infra"}, "hostnames": ["feed.test"]}
     make_platform(gateway={"exposure": exposure})
-    eventually(lambda: exposed() == ("False", "ApiMissing"), 180)
+    until(lambda: exposed() == ("False", "ApiMissing"), seconds=180)
     assert "install the Gateway API, or choose another" in condition("Exposed")["message"]
     assert condition("Ready")["status"] == "False"
     install("httproutes")
-    route = eventually(
-        lambda: (nudge("PlatformService", "demo-gateway"), kube.get("HTTPRoute", namespace, "demo-gateway"))[1], 30
+    route = until(
+        lambda: (nudge("PlatformService", "demo-gateway"), kube.get("HTTPRoute", namespace, "demo-gateway"))[1],
+        seconds=30,
     )
     assert route["spec"]["parentRefs"] == [{"name": "edge", "namespace": "infra"}]
     assert route["spec"]["hostnames"] == ["feed.test"]
     assert route["spec"]["rules"][0]["backendRefs"] == [{"name": "demo-gateway", "port": 8000}]
     assert kube.get("Service", namespace, "demo-gateway")["spec"]["type"] == "ClusterIP"
-    eventually(lambda: exposed() == ("False", "Waiting"))
+    until(lambda: exposed() == ("False", "Waiting"))
     accepted = {"type": "Accepted", "status": "True", "reason": "Accepted", "message": "taken"}
     kube.patch("HTTPRoute", namespace, "demo-gateway", {"status": {"parents": [{"conditions": [accepted]}]}}, "/status")
-    eventually(lambda: (nudge("PlatformService", "demo-gateway"), exposed() == ("True", "Accepted"))[1])
+    until(lambda: (nudge("PlatformService", "demo-gateway"), exposed() == ("True", "Accepted"))[1])
     version = kube.get("HTTPRoute", namespace, "demo-gateway")["metadata"]["resourceVersion"]
     nudge("PlatformService", "demo-gateway")
-    eventually(lambda: condition("Ready")["status"] == "True", 60)
+    until(lambda: condition("Ready")["status"] == "True", seconds=60)
     assert kube.get("HTTPRoute", namespace, "demo-gateway")["metadata"]["resourceVersion"] == version, (
         "not written again"
     )

@@ -16,6 +16,7 @@ import yaml
 from fanfold.contracts.components import BY_NAME
 from fanfold.contracts.snapshot import SNAPSHOT_KEY, decode
 from tests.integration.operator.kube import made_namespace
+from tests.waiting import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400), pytest.mark.usefixtures("operator", "kubelet")]
 
@@ -46,9 +47,11 @@ def platform(kube: Any, namespace: str, operator: Any, kubelet: Any) -> None:
 
 
 @pytest.fixture
-def well(platform: None, condition: Any, eventually: Any, informed: Any) -> None:
+def well(platform: None, condition: Any, informed: Any) -> None:
     """The Platform `demo`, ready and not paused."""
-    eventually(lambda: (condition("Ready").get("status"), condition("Paused").get("status")) == ("True", "False"), 180)
+    until(
+        lambda: (condition("Ready").get("status"), condition("Paused").get("status")) == ("True", "False"), seconds=180
+    )
     informed()
 
 
@@ -101,8 +104,8 @@ def sample_rules(subcommand: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.usefixtures("well")
-def test_status_shows_the_tree_and_that_it_is_well(fanfold: Fanfold, namespace: str, eventually: Any) -> None:
-    text = eventually(lambda: (answer := fanfold("status", "demo")).returncode == 0 and answer.stdout)
+def test_status_shows_the_tree_and_that_it_is_well(fanfold: Fanfold, namespace: str) -> None:
+    text = until(lambda: (answer := fanfold("status", "demo")).returncode == 0 and answer.stdout)
     assert text.startswith(f"● {namespace}/demo  11/11 ready")
     assert "acked 2/2" in text
     assert text.count("✓") == 14, "eleven services and three stores"
@@ -112,16 +115,14 @@ def test_status_shows_the_tree_and_that_it_is_well(fanfold: Fanfold, namespace: 
     assert all(pod["state"] == "Ready" for one in tree["services"] for pod in one["pods"])
 
 
-def test_status_says_what_waits_and_that_it_is_not_well(
-    kube: Any, kubelet: Any, fanfold: Fanfold, alone: str, eventually: Any
-) -> None:
+def test_status_says_what_waits_and_that_it_is_not_well(kube: Any, kubelet: Any, fanfold: Fanfold, alone: str) -> None:
     def status() -> dict[str, str]:
         conditions = kube.get("Platform", alone, "demo").get("status", {}).get("conditions", [])
         return {one["type"]: one["status"] for one in conditions}
 
     kubelet.hold(alone, "postgresql")
     kube.apply(DEMO, alone)
-    eventually(lambda: status().get("CacheReady") == "True" and kube.get("Pod", alone, "demo-postgresql-0"))
+    until(lambda: status().get("CacheReady") == "True" and kube.get("Pod", alone, "demo-postgresql-0"))
     answer = fanfold("status", "-n", alone)
     kubelet.release(alone, "postgresql")
     assert answer.returncode == 1
@@ -224,7 +225,7 @@ def test_pods_that_have_no_logs_or_metrics_to_give_say_so(fanfold: Fanfold) -> N
 
 
 @pytest.fixture
-def called_with(fanfold: Fanfold, restricted: Any, eventually: Any) -> Callable[..., Result]:
+def called_with(fanfold: Fanfold, restricted: Any) -> Callable[..., Result]:
     """Call with these rights until it ends so: the API server takes up rules a moment after they are written."""
 
     def call(rules: list[dict[str, Any]], code: int, said: str, *words: str) -> Result:
@@ -236,7 +237,7 @@ def called_with(fanfold: Fanfold, restricted: Any, eventually: Any) -> Callable[
 
         config = restricted(rules)
         try:
-            eventually(ended)
+            until(ended)
         except AssertionError as error:
             pytest.fail(f"{error}: {answers[-1]}")
         return answers[-1]
@@ -264,7 +265,7 @@ def test_the_role_for_pausing_is_enough(fanfold: Fanfold, called_with: Any) -> N
         fanfold("resume", "demo")
 
 
-def test_kubectl_completes_names_of_platforms(kube: Any, fanfold: Fanfold, alone: str, eventually: Any) -> None:
+def test_kubectl_completes_names_of_platforms(kube: Any, fanfold: Fanfold, alone: str) -> None:
     kube.apply(DEMO, alone)
     kube.apply({**DEMO, "metadata": {"name": "other"}}, alone)
 
@@ -273,4 +274,4 @@ def test_kubectl_completes_names_of_platforms(kube: Any, fanfold: Fanfold, alone
         words = ["status", "-n", alone, ""]
         return fanfold(*words, program="kubectl_complete-fanfold").stdout.split()
 
-    eventually(lambda: completions() == ["demo", "other", ":4"], 60)
+    until(lambda: completions() == ["demo", "other", ":4"], seconds=60)

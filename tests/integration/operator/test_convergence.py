@@ -14,6 +14,7 @@ import pytest
 
 from fanfold.contracts.snapshot import SNAPSHOT_KEY, decode
 from tests.integration.operator.proxy import Call, Fault, Proxy
+from tests.waiting import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400), pytest.mark.usefixtures("kubelet")]
 
@@ -59,7 +60,7 @@ def round_of(proxy: Proxy, namespace: str) -> Callable[..., list[Call]]:
 
 
 @pytest.fixture
-def meddle(kube: Any, namespace: str, eventually: Any) -> Callable[[], Callable[[], float]]:
+def meddle(kube: Any, namespace: str) -> Callable[[], Callable[[], float]]:
     """Delete one child and edit another; then wait until both are right, and give the seconds that took."""
 
     def break_things() -> Callable[[], float]:
@@ -74,7 +75,7 @@ def meddle(kube: Any, namespace: str, eventually: Any) -> Callable[[], Callable[
 
         def wait() -> float:
             started = time.monotonic()
-            eventually(right, 60)
+            until(right, seconds=60)
             return time.monotonic() - started
 
         return wait

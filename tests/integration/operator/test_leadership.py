@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from tests.integration.operator.proxy import Proxy
+from tests.waiting import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400), pytest.mark.usefixtures("kubelet")]
 
@@ -76,7 +77,7 @@ def proxy(kubeconfig: Path) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def pair(proxy: Proxy, namespace: str, tmp_path: Path, eventually: Any) -> Iterator[tuple[Process, Process]]:
+def pair(proxy: Proxy, namespace: str, tmp_path: Path) -> Iterator[tuple[Process, Process]]:
     """Two operators: one that leads, and one that can take over."""
     config = proxy.kubeconfig(tmp_path / "kubeconfig")
     with ExitStack() as stack:
@@ -84,8 +85,8 @@ def pair(proxy: Proxy, namespace: str, tmp_path: Path, eventually: Any) -> Itera
         for process in both:
             stack.callback(process.end)
         for process in both:
-            eventually(process.ready)
-        eventually(lambda: any(process.leads for process in both))
+            until(process.ready)
+        until(lambda: any(process.leads for process in both))
         leader, standby = sorted(both, key=lambda process: not process.leads)
         yield leader, standby
 
@@ -102,23 +103,23 @@ def holder(kube: Any, namespace: str) -> Callable[[], str]:
 
 
 @pytest.fixture
-def lose_service(kube: Any, namespace: str, eventually: Any) -> Callable[[], None]:
+def lose_service(kube: Any, namespace: str) -> Callable[[], None]:
     """Delete a Service that an operator makes, and wait until it is back."""
 
     def lose() -> None:
         uid = kube.get("Service", namespace, "demo-post")["metadata"]["uid"]
         kube.delete("Service", namespace, "demo-post")
-        eventually(lambda: (one := kube.get("Service", namespace, "demo-post")) and one["metadata"]["uid"] != uid)
+        until(lambda: (one := kube.get("Service", namespace, "demo-post")) and one["metadata"]["uid"] != uid)
 
     return lose
 
 
 def test_one_writes_and_the_other_stands_by_ready_and_silent(
-    pair: Any, proxy: Proxy, make_platform: Any, kube: Any, namespace: str, eventually: Any, holder: Any
+    pair: Any, proxy: Proxy, make_platform: Any, kube: Any, namespace: str, holder: Any
 ) -> None:
     first, second = pair
     make_platform()
-    eventually(lambda: kube.get("Service", namespace, "demo-post"))
+    until(lambda: kube.get("Service", namespace, "demo-post"))
     assert (first.leads, second.leads) == (True, False)
     assert first.identity == holder()
     assert second.ready()
@@ -126,32 +127,30 @@ def test_one_writes_and_the_other_stands_by_ready_and_silent(
 
 
 def test_the_other_one_takes_over_when_the_first_is_killed(
-    pair: Any, make_platform: Any, kube: Any, namespace: str, eventually: Any, holder: Any
+    pair: Any, make_platform: Any, kube: Any, namespace: str, holder: Any
 ) -> None:
     first, second = pair
     make_platform()
-    eventually(lambda: kube.get("Service", namespace, "demo-post"))
+    until(lambda: kube.get("Service", namespace, "demo-post"))
     killed = time.monotonic()
     first.process.kill()
     first.process.wait(30)
     kube.delete("Service", namespace, "demo-post")
-    eventually(lambda: kube.get("Service", namespace, "demo-post"))
+    until(lambda: kube.get("Service", namespace, "demo-post"))
     assert time.monotonic() - killed < TAKEOVER_SECONDS
     assert holder() == second.identity
 
 
-def test_one_that_is_stopped_hands_over(
-    pair: Any, make_platform: Any, kube: Any, namespace: str, eventually: Any, holder: Any
-) -> None:
+def test_one_that_is_stopped_hands_over(pair: Any, make_platform: Any, kube: Any, namespace: str, holder: Any) -> None:
     first, second = pair
     make_platform()
-    eventually(lambda: kube.get("Service", namespace, "demo-post"))
+    until(lambda: kube.get("Service", namespace, "demo-post"))
     stopped = time.monotonic()
     first.process.terminate()
-    eventually(lambda: holder() not in {"", first.identity})
+    until(lambda: holder() not in {"", first.identity})
     assert time.monotonic() - stopped < HANDOVER_SECONDS
     assert first.process.wait(60) == 0
-    eventually(lambda: second.identity == holder())
+    until(lambda: second.identity == holder())
 
 
 def test_one_that_was_paused_never_writes_after_the_other_took_over(
@@ -160,26 +159,25 @@ def test_one_that_was_paused_never_writes_after_the_other_took_over(
     make_platform: Any,
     kube: Any,
     namespace: str,
-    eventually: Any,
     holder: Any,
     lose_service: Any,
 ) -> None:
     first, second = pair
     proxy.slow = 0.5  # so that, when it is stopped, answers are on their way, after which it means to write more
     make_platform()
-    eventually(lambda: len(proxy.writes()) > 3)
+    until(lambda: len(proxy.writes()) > 3)
     first.process.send_signal(signal.SIGSTOP)
-    eventually(lambda: second.identity and holder() == second.identity)
+    until(lambda: second.identity and holder() == second.identity)
     took = time.monotonic()
     proxy.slow = 0.0
-    eventually(lambda: kube.get("Service", namespace, "demo-post"))
+    until(lambda: kube.get("Service", namespace, "demo-post"))
     first.process.send_signal(signal.SIGCONT)
-    eventually(lambda: not first.leads)
+    until(lambda: not first.leads)
     lose_service()
     lose_service()
     assert proxy.writes(since=took, agent=first.identity) == []
     assert proxy.writes(since=took, agent=second.identity)
-    eventually(lambda: first.said('("lost": true)'))
+    until(lambda: first.said('("lost": true)'))
     second.process.kill()
-    eventually(lambda: holder() == first.identity)
+    until(lambda: holder() == first.identity)
     lose_service()  # it can lead again

@@ -12,6 +12,7 @@ import pytest
 from fanfold_operator.planning.acts import RESTARTED, Wish
 from fanfold_operator.planning.upgrade import ORDER
 from fanfold_operator.scrape import Sample
+from tests.waiting import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400), pytest.mark.usefixtures("operator", "kubelet")]
 
@@ -49,12 +50,12 @@ def status(kube: Any, namespace: str) -> Status:
 
 
 @pytest.fixture
-def phase(status: Status, eventually: Any) -> Callable[[str], Manifest]:
+def phase(status: Status) -> Callable[[str], Manifest]:
     """Wait for a phase; the status then."""
 
     def wait(name: str) -> Manifest:
         try:
-            eventually(lambda: status().get("phase") == name, SECONDS)
+            until(lambda: status().get("phase") == name, seconds=SECONDS)
         except AssertionError as error:
             pytest.fail(f"not {name}: {status()}; {error}")
         return status()
@@ -64,7 +65,7 @@ def phase(status: Status, eventually: Any) -> Callable[[str], Manifest]:
 
 def test_a_run_from_its_jobs_to_its_summary(
     kube: Any, kubelet: Any, operator: Any, namespace: str, run: Any, phase: Any, status: Status, costs: Any,
-    nudge: Any, eventually: Any,
+    nudge: Any,
 ) -> None:  # fmt: skip
     run(workers=2, slos={"inline": "slos: []\n"})
     told = phase("Seeding")
@@ -78,7 +79,7 @@ def test_a_run_from_its_jobs_to_its_summary(
     def roles() -> list[str]:
         return sorted(one["spec"]["containers"][0]["args"][0] for one in kube.list("Pod", namespace))
 
-    eventually(lambda: roles() == ["pod", "worker", "worker"])
+    until(lambda: roles() == ["pod", "worker", "worker"])
 
     def go_on(done: int, part: float) -> None:
         operator.figures[:] = [
@@ -98,8 +99,8 @@ def test_a_run_from_its_jobs_to_its_summary(
     try:
         go_on(next(answered), 0.1)
         phase("Running")
-        eventually(lambda: status().get("progress") == "10%")
-        assert eventually(measured)["p99"] == "31.3ms"
+        until(lambda: status().get("progress") == "10%")
+        assert until(measured)["p99"] == "31.3ms"
     finally:
         operator.figures.clear()
     kubelet.end(namespace, "run", 0, json.dumps(WORDS))
@@ -109,7 +110,7 @@ def test_a_run_from_its_jobs_to_its_summary(
     assert json.loads(kube.get("ConfigMap", namespace, "run-report")["data"]["summary.json"]) == WORDS
     conditions = {one["type"]: one["status"] for one in told["conditions"]}
     assert conditions == {"Finished": "True", "Passed": "True"}
-    eventually(lambda: [one for one in kube.list("Event", namespace) if one["reason"] == "ObjectivesHeld"])
+    until(lambda: [one for one in kube.list("Event", namespace) if one["reason"] == "ObjectivesHeld"])
     costs(lambda: nudge("LoadTest", "run"), lambda calls: not calls)  # it is over
 
 
@@ -123,8 +124,8 @@ def test_a_run_from_its_jobs_to_its_summary(
     ],
 )
 def test_how_it_ends_is_told(
-    kubelet: Any, namespace: str, run: Any, phase: Any, kube: Any, eventually: Any,
-    code: int, words: Manifest | None, ends: str, verdict: str, message: str,
+    kubelet: Any, namespace: str, run: Any, phase: Any, kube: Any, code: int, words: Manifest | None, ends: str,
+    verdict: str, message: str,
 ) -> None:  # fmt: skip
     kubelet.end(namespace, "run", code, json.dumps(words) if words else "")
     run()
@@ -136,20 +137,20 @@ def test_how_it_ends_is_told(
         events = [one for one in kube.list("Event", namespace) if one["involvedObject"]["kind"] == "LoadTest"]
         return any(one["type"] == "Warning" and message in one["message"] for one in events)
 
-    eventually(warned)
+    until(warned)
 
 
 def test_it_waits_for_platform_and_documents_and_says_for_which(
-    kube: Any, namespace: str, run: Any, status: Status, phase: Any, eventually: Any, ready: Any
+    kube: Any, namespace: str, run: Any, status: Status, phase: Any, ready: Any
 ) -> None:
     run(platformRef={"name": "demo"}, scenario={"configMapRef": {"name": "mine", "key": "scenario"}})
-    eventually(lambda: "ConfigMap mine does not exist" in status().get("message", ""))
+    until(lambda: "ConfigMap mine does not exist" in status().get("message", ""))
     kube.apply(
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "mine"}, "data": {"other": ""}}, namespace
     )
-    eventually(lambda: "has no key scenario (it has: other)" in status()["message"])
+    until(lambda: "has no key scenario (it has: other)" in status()["message"])
     kube.patch("ConfigMap", namespace, "mine", {"data": {"scenario": "name: x"}})
-    eventually(lambda: "Platform demo does not exist" in status()["message"])
+    until(lambda: "Platform demo does not exist" in status()["message"])
     assert (status()["phase"], kube.list("Job", namespace)) == ("Pending", [])
     ready()
     phase("Seeding")
@@ -160,25 +161,25 @@ def test_it_waits_for_platform_and_documents_and_says_for_which(
 
 
 def test_cancelled_before_anybody_answers_it_ends_without_a_report(
-    kube: Any, kubelet: Any, namespace: str, run: Any, phase: Any, eventually: Any
+    kube: Any, kubelet: Any, namespace: str, run: Any, phase: Any
 ) -> None:
     kubelet.hold(namespace, None)  # its pods have no component
     run()
-    eventually(lambda: kube.list("Pod", namespace))
+    until(lambda: kube.list("Pod", namespace))
     kube.patch("LoadTest", namespace, "run", {"spec": {"cancel": True}})
     told = phase("Cancelled")
     assert "report" not in told
     assert "before its pod ran" in told["message"]
-    eventually(lambda: not kube.list("Job", namespace), SECONDS)
+    until(lambda: not kube.list("Job", namespace), seconds=SECONDS)
 
 
 def test_cancelled_while_it_runs_its_last_words_count(
-    kube: Any, kubelet: Any, namespace: str, run: Any, phase: Any, status: Status, eventually: Any
+    kube: Any, kubelet: Any, namespace: str, run: Any, phase: Any, status: Status
 ) -> None:
     run()
     phase("Seeding")
     kube.patch("LoadTest", namespace, "run", {"spec": {"cancel": True}})
-    eventually(lambda: status().get("message") == "it was told to end")
+    until(lambda: status().get("message") == "it was told to end")
     words = {"verdict": "void", "interrupted": True, "reasons": ["the run was interrupted"]}
     kubelet.end(namespace, "run", 2, json.dumps(words))
     told = phase("Cancelled")
@@ -187,7 +188,7 @@ def test_cancelled_while_it_runs_its_last_words_count(
 
 
 def test_a_suspended_one_begins_when_it_is_let_go_and_one_whose_time_is_over_goes(
-    kube: Any, kubelet: Any, namespace: str, run: Any, phase: Any, eventually: Any
+    kube: Any, kubelet: Any, namespace: str, run: Any, phase: Any
 ) -> None:
     run(suspend=True)
     phase("Suspended")
@@ -196,13 +197,12 @@ def test_a_suspended_one_begins_when_it_is_let_go_and_one_whose_time_is_over_goe
     kube.patch("LoadTest", namespace, "run", {"spec": {"suspend": False}})
     phase("Finished")
     kube.patch("LoadTest", namespace, "run", {"spec": {"ttlSecondsAfterFinished": 0}})
-    eventually(lambda: kube.get("LoadTest", namespace, "run") is None, SECONDS)
-    eventually(lambda: not kube.list("Job", namespace), SECONDS)
+    until(lambda: kube.get("LoadTest", namespace, "run") is None, seconds=SECONDS)
+    until(lambda: not kube.list("Job", namespace), seconds=SECONDS)
 
 
 def test_what_a_run_asks_for_is_done_within_bounds_and_counts_until_its_end(
-    kube: Any, kubelet: Any, operator: Any, namespace: str, run: Any, phase: Any, status: Status, eventually: Any,
-    ready: Any,
+    kube: Any, kubelet: Any, operator: Any, namespace: str, run: Any, phase: Any, status: Status, ready: Any,
 ) -> None:  # fmt: skip
     ready(services={"feed": {"replicas": {"min": 1, "max": 2}}})
 
@@ -218,14 +218,14 @@ def test_what_a_run_asks_for_is_done_within_bounds_and_counts_until_its_end(
     operator.masters.wishes[:] = asked
     try:
         run(platformRef={"name": "demo"}, acts=True)
-        eventually(lambda: record() == {0: "Done", 1: "Done", 2: "Failed"}, SECONDS)
+        until(lambda: record() == {0: "Done", 1: "Done", 2: "Failed"}, seconds=SECONDS)
         assert (feed()["spec"]["scaling"]["min"], feed()["status"]["ready"]) == (2, "2/2")
         gone = before - {pod["metadata"]["uid"] for pod in kube.list("Pod", namespace)}
-        eventually(lambda: gone or before - {one["metadata"]["uid"] for one in kube.list("Pod", namespace)})
-        eventually(lambda: {act.number: act.state for act in operator.masters.told} == record())
+        until(lambda: gone or before - {one["metadata"]["uid"] for one in kube.list("Pod", namespace)})
+        until(lambda: {act.number: act.state for act in operator.masters.told} == record())
         assert "Platform demo allows" in status()["acts"][2]["message"]
         operator.masters.wishes.append(Wish(3, "restart-all"))
-        eventually(lambda: record().get(3) == "Done", 2 * SECONDS)
+        until(lambda: record().get(3) == "Done", seconds=2 * SECONDS)
         for component in ORDER:
             template = kube.get("Deployment", namespace, f"demo-{component.name}")["spec"]["template"]
             assert RESTARTED in template["metadata"]["annotations"], component
@@ -235,4 +235,4 @@ def test_what_a_run_asks_for_is_done_within_bounds_and_counts_until_its_end(
     kubelet.end(namespace, "run", 0, json.dumps(WORDS))
     told = phase("Finished")
     assert [one["state"] for one in told["acts"]] == ["Done", "Done", "Failed", "Done"]
-    eventually(lambda: (feed()["spec"]["scaling"]["min"], feed()["spec"]["scaling"]["max"]) == (1, 2))
+    until(lambda: (feed()["spec"]["scaling"]["min"], feed()["spec"]["scaling"]["max"]) == (1, 2))

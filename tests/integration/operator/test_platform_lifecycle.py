@@ -10,6 +10,7 @@ import pytest
 
 from fanfold.contracts.snapshot import SNAPSHOT_KEY, decode
 from fanfold_operator.planning import platform
+from tests.waiting import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400), pytest.mark.usefixtures("operator", "kubelet")]
 
@@ -20,13 +21,13 @@ CHILDREN = ("PlatformService", "HashRing", "StatefulSet", "Job", "Deployment", "
 
 
 def test_lost_credentials_are_not_made_anew_over_data_that_needs_the_old(
-    nudge: Nudge, kube: Any, namespace: str, ready: Any, condition: Condition, eventually: Any
+    nudge: Nudge, kube: Any, namespace: str, ready: Any, condition: Condition
 ) -> None:
     ready()
     kept = kube.get("Secret", namespace, "demo-credentials")
     kube.delete("Secret", namespace, "demo-credentials")
     nudge("Platform", "demo")
-    eventually(lambda: condition("Ready").get("reason") == "CredentialsLost")
+    until(lambda: condition("Ready").get("reason") == "CredentialsLost")
     assert "data-demo-postgresql-0" in condition("Ready")["message"]
     assert condition("Degraded")["status"] == "True"
     assert kube.get("Secret", namespace, "demo-credentials") is None
@@ -34,14 +35,14 @@ def test_lost_credentials_are_not_made_anew_over_data_that_needs_the_old(
     restored = {**kept, "metadata": {"name": "demo-credentials"}}
     kube.call("POST", kube.path("Secret", namespace), restored)
     nudge("Platform", "demo")
-    eventually(lambda: condition("Ready").get("status") == "True")
+    until(lambda: condition("Ready").get("status") == "True")
 
 
 def test_a_missing_secret_is_named_and_its_appearance_noticed(
-    kube: Any, namespace: str, make_platform: Any, condition: Condition, eventually: Any
+    kube: Any, namespace: str, make_platform: Any, condition: Condition
 ) -> None:
     make_platform(database={"external": {"secretRef": {"name": "pg", "key": "url"}}})
-    eventually(lambda: condition("Ready").get("reason") == "SecretMissing")
+    until(lambda: condition("Ready").get("reason") == "SecretMissing")
     assert "Secret pg does not exist" in condition("Ready")["message"]
     assert "waits for DatabaseReady" in condition("MigrationsComplete")["message"]
 
@@ -49,13 +50,13 @@ def test_a_missing_secret_is_named_and_its_appearance_noticed(
         events = [one for one in kube.list("Event", namespace) if one["reason"] == "SecretMissing"]
         return any("pg" in one["message"] and one["type"] == "Warning" for one in events)
 
-    eventually(told)
+    until(told)
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pg"}, "stringData": {"uri": "x"}}
     kube.apply(secret, namespace)
-    eventually(lambda: condition("Ready").get("reason") == "SecretKeyMissing", READY_SECONDS)
+    until(lambda: condition("Ready").get("reason") == "SecretKeyMissing", seconds=READY_SECONDS)
     assert "has no key url (it has: uri)" in condition("Ready")["message"]
     kube.apply({**secret, "stringData": {"url": "postgresql+asyncpg://u:p@pg/db"}}, namespace)
-    eventually(lambda: condition("Ready").get("status") == "True", READY_SECONDS)
+    until(lambda: condition("Ready").get("status") == "True", seconds=READY_SECONDS)
     assert kube.get("StatefulSet", namespace, "demo-postgresql") is None
     volumes = kube.get("Deployment", namespace, "demo-follow")["spec"]["template"]["spec"]["volumes"]
     sources = next(one["projected"]["sources"] for one in volumes if one["name"] == "secrets")
@@ -65,37 +66,37 @@ def test_a_missing_secret_is_named_and_its_appearance_noticed(
 
 
 def test_services_wait_for_migrations_and_migrations_for_stores(
-    kube: Any, kubelet: Any, namespace: str, make_platform: Any, condition: Condition, eventually: Any
+    kube: Any, kubelet: Any, namespace: str, make_platform: Any, condition: Condition
 ) -> None:
     for component in ("postgresql", "migrations"):
         kubelet.hold(namespace, component)
     make_platform()
-    eventually(lambda: condition("CacheReady").get("status") == "True")
+    until(lambda: condition("CacheReady").get("status") == "True")
     assert condition("DatabaseReady")["status"] == "False"
     assert kube.list("Job", namespace) == []
     kubelet.release(namespace, "postgresql")
-    eventually(lambda: condition("MigrationsComplete").get("reason") == "Migrating")
+    until(lambda: condition("MigrationsComplete").get("reason") == "Migrating")
     assert kube.list("PlatformService", namespace) == []
     kubelet.release(namespace, "migrations")
-    eventually(lambda: condition("Ready").get("status") == "True", READY_SECONDS)
+    until(lambda: condition("Ready").get("status") == "True", seconds=READY_SECONDS)
 
 
 def test_a_new_version_migrates_before_services_roll(
-    kube: Any, kubelet: Any, namespace: str, ready: Any, condition: Condition, eventually: Any
+    kube: Any, kubelet: Any, namespace: str, ready: Any, condition: Condition
 ) -> None:
     ready()
     kubelet.hold(namespace, "migrations")
     services = {"post": {"replicas": {"min": 3}}}
     spec = {"version": "0.2.0", "services": services, "upgrade": {"soakSeconds": 0}}
     kube.patch("Platform", namespace, "demo", {"spec": spec})
-    eventually(lambda: condition("MigrationsComplete").get("reason") == "Migrating")
-    eventually(lambda: kube.get("Deployment", namespace, "demo-post")["spec"]["replicas"] == 3)
+    until(lambda: condition("MigrationsComplete").get("reason") == "Migrating")
+    until(lambda: kube.get("Deployment", namespace, "demo-post")["spec"]["replicas"] == 3)
     image = kube.get("Deployment", namespace, "demo-post")["spec"]["template"]["spec"]["containers"][0]["image"]
     assert image == "registry.test/fanfold/fanfold:0.1.0"
     assert kube.get("Platform", namespace, "demo")["status"]["version"] == "0.1.0"
     kubelet.release(namespace, "migrations")
-    eventually(lambda: kube.get("Platform", namespace, "demo")["status"].get("version") == "0.2.0", READY_SECONDS)
-    eventually(lambda: len(kube.list("Job", namespace)) == 1)
+    until(lambda: kube.get("Platform", namespace, "demo")["status"].get("version") == "0.2.0", seconds=READY_SECONDS)
+    until(lambda: len(kube.list("Job", namespace)) == 1)
 
 
 def test_a_failed_migration_is_told_and_tried_again(
@@ -104,34 +105,33 @@ def test_a_failed_migration_is_told_and_tried_again(
     namespace: str,
     make_platform: Any,
     condition: Condition,
-    eventually: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(platform, "RETRY_MIGRATION", timedelta(seconds=5))  # a minute would do the same
     kubelet.hold(namespace, "migrations")
     make_platform()
-    job = eventually(lambda: kube.list("Job", namespace))[0]["metadata"]["name"]
+    job = until(lambda: kube.list("Job", namespace))[0]["metadata"]["name"]
     # Paused, or the operator would put the Job's deadline right.
     kube.patch("Platform", namespace, "demo", {"metadata": {"annotations": {"fanfold.dev/paused": "true"}}})
-    eventually(lambda: condition("Paused").get("status") == "True")
+    until(lambda: condition("Paused").get("status") == "True")
     kube.patch("Job", namespace, job, {"spec": {"activeDeadlineSeconds": 1}})
-    eventually(lambda: condition("MigrationsComplete").get("reason") == "MigrationFailed", READY_SECONDS)
+    until(lambda: condition("MigrationsComplete").get("reason") == "MigrationFailed", seconds=READY_SECONDS)
     assert f"kubectl logs job/{job}. Tried again every 5 s" in condition("MigrationsComplete")["message"]
     assert condition("Degraded")["status"] == "True"
     failed = kube.get("Job", namespace, job)["metadata"]["uid"]
     kubelet.release(namespace, "migrations")
     kube.patch("Platform", namespace, "demo", {"metadata": {"annotations": {"fanfold.dev/paused": None}}})
-    eventually(lambda: condition("Ready").get("status") == "True", READY_SECONDS)
+    until(lambda: condition("Ready").get("status") == "True", seconds=READY_SECONDS)
     assert kube.get("Job", namespace, job)["metadata"]["uid"] != failed
 
 
 def test_a_deleted_platform_leaves_its_data_and_credentials_only_and_finds_them_when_made_again(
-    kube: Any, namespace: str, ready: Any, eventually: Any
+    kube: Any, namespace: str, ready: Any
 ) -> None:
     ready()
     before = kube.get("Secret", namespace, "demo-credentials")["data"]
     kube.delete("Platform", namespace, "demo")
-    eventually(lambda: not any(_left(kube, namespace)), READY_SECONDS)
+    until(lambda: not any(_left(kube, namespace)), seconds=READY_SECONDS)
     claims = {one["metadata"]["name"]: one["metadata"]["uid"] for one in kube.list("PersistentVolumeClaim", namespace)}
     assert set(claims) == {f"data-demo-{store}-0" for store in ("postgresql", "valkey", "objectstore")}
     assert kube.get("Secret", namespace, "demo-credentials")["data"] == before
@@ -142,7 +142,7 @@ def test_a_deleted_platform_leaves_its_data_and_credentials_only_and_finds_them_
 
 
 def test_a_lost_volume_is_made_anew_and_migrated_when_the_old_job_is_deleted(
-    kube: Any, namespace: str, ready: Any, condition: Condition, eventually: Any
+    kube: Any, namespace: str, ready: Any, condition: Condition
 ) -> None:
     """What docs/operator/recovery.md tells to do."""
     ready()
@@ -159,30 +159,30 @@ def test_a_lost_volume_is_made_anew_and_migrated_when_the_old_job_is_deleted(
         done = bool(jobs) and jobs[0].get("status", {}).get("succeeded") == 1
         return done and not uids & {job["metadata"]["uid"], claim["metadata"]["uid"]}
 
-    eventually(anew, READY_SECONDS)
-    eventually(lambda: condition("Ready").get("status") == "True", READY_SECONDS)
+    until(anew, seconds=READY_SECONDS)
+    until(lambda: condition("Ready").get("status") == "True", seconds=READY_SECONDS)
 
 
-def test_deletion_policy_delete_leaves_nothing(kube: Any, namespace: str, ready: Any, eventually: Any) -> None:
+def test_deletion_policy_delete_leaves_nothing(kube: Any, namespace: str, ready: Any) -> None:
     ready(deletionPolicy="Delete")
     kube.delete("Platform", namespace, "demo")
     kinds = (*CHILDREN, "PersistentVolumeClaim")
-    eventually(lambda: not any(_left(kube, namespace, kinds)), READY_SECONDS)
-    eventually(lambda: kube.get("Secret", namespace, "demo-credentials") is None)
+    until(lambda: not any(_left(kube, namespace, kinds)), seconds=READY_SECONDS)
+    until(lambda: kube.get("Secret", namespace, "demo-credentials") is None)
 
 
 def test_two_platforms_of_one_namespace_do_not_touch_each_other(
-    kube: Any, namespace: str, make_platform: Any, ready: Any, condition: Condition, eventually: Any
+    kube: Any, namespace: str, make_platform: Any, ready: Any, condition: Condition
 ) -> None:
     ready()
     make_platform("other")
-    eventually(lambda: condition("Ready", "other").get("status") == "True", READY_SECONDS)
+    until(lambda: condition("Ready", "other").get("status") == "True", seconds=READY_SECONDS)
     mine = decode(kube.get("ConfigMap", namespace, "demo-snapshot")["data"][SNAPSHOT_KEY])
     theirs = decode(kube.get("ConfigMap", namespace, "other-snapshot")["data"][SNAPSHOT_KEY])
     addresses = [{slot.address for slots in one.services.values() for slot in slots} for one in (mine, theirs)]
     assert not addresses[0] & addresses[1]
     kube.delete("Platform", namespace, "other")
-    eventually(lambda: kube.get("Deployment", namespace, "other-feed") is None, READY_SECONDS)
+    until(lambda: kube.get("Deployment", namespace, "other-feed") is None, seconds=READY_SECONDS)
     assert condition("Ready")["status"] == "True"
 
 

@@ -7,6 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from fanfold.contracts.components import COMPONENTS
 from fanfold.contracts.snapshot import SNAPSHOT_KEY, Snapshot, decode
 from tests.integration.operator.kube import made_namespace
+from tests.waiting import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400), pytest.mark.usefixtures("operator", "kubelet", "whole")]
 
@@ -37,9 +39,9 @@ def platform(kube: Any, namespace: str, operator: Any, kubelet: Any) -> None:
 
 
 @pytest.fixture
-def whole(platform: None, condition: Condition, eventually: Any, informed: Any) -> None:
+def whole(platform: None, condition: Condition, informed: Any) -> None:
     """Each test begins with a platform that is Ready, and whose autoscalers have told what they know."""
-    eventually(lambda: condition("Ready").get("status") == "True", 180)
+    until(lambda: condition("Ready").get("status") == "True", seconds=180)
     informed()
 
 
@@ -87,12 +89,12 @@ def test_a_settled_platform_is_left_alone(nudge: Nudge, kube: Any, namespace: st
 
 
 @pytest.fixture
-def within_five_seconds(eventually: Any) -> Callable[[Callable[[], Callable[[], bool]]], None]:
+def within_five_seconds() -> Callable[[Callable[[], Callable[[], bool]]], None]:
     """Break something three times, and see that it is repaired in time: but for once, for a busy machine may stall."""
 
     def seconds(break_it: Callable[[], Callable[[], bool]]) -> float:
         repaired, broken = break_it(), time.monotonic()
-        eventually(repaired)
+        until(repaired)
         return time.monotonic() - broken
 
     def check(break_it: Callable[[], Callable[[], bool]]) -> None:
@@ -133,7 +135,7 @@ def test_an_edited_child_is_put_right_within_five_seconds(kube: Any, namespace: 
 
 
 def test_a_field_that_another_manager_applied_is_left_to_it(
-    nudge: Nudge, kube: Any, namespace: str, condition: Condition, eventually: Any, costs: Any
+    nudge: Nudge, kube: Any, namespace: str, condition: Condition, costs: Any
 ) -> None:
     theirs = {
         "apiVersion": "apps/v1",
@@ -142,7 +144,7 @@ def test_a_field_that_another_manager_applied_is_left_to_it(
         "spec": {"revisionHistoryLimit": 9},
     }
     kube.apply(theirs, namespace, manager="gitops", force="true")
-    found = eventually(
+    found = until(
         lambda: (one := condition("OwnershipConflict", "demo-post", "PlatformService")).get("status") == "True" and one
     )
     assert "gitops" in found["message"]
@@ -151,7 +153,7 @@ def test_a_field_that_another_manager_applied_is_left_to_it(
     assert kube.get("Deployment", namespace, "demo-post")["spec"]["revisionHistoryLimit"] == 9
     theirs["spec"] = {}
     kube.apply(theirs, namespace, manager="gitops")
-    eventually(lambda: condition("OwnershipConflict", "demo-post", "PlatformService").get("status") == "False")
+    until(lambda: condition("OwnershipConflict", "demo-post", "PlatformService").get("status") == "False")
     assert kube.get("Deployment", namespace, "demo-post")["spec"]["revisionHistoryLimit"] == 3
 
 
@@ -162,40 +164,36 @@ def test_credentials_are_made_once(kube: Any, namespace: str, settle: Settle) ->
     assert kube.get("Secret", namespace, "demo-credentials")["data"] == before
 
 
-def test_a_key_that_is_missing_is_added_and_the_others_stay(
-    nudge: Nudge, kube: Any, namespace: str, eventually: Any
-) -> None:
+def test_a_key_that_is_missing_is_added_and_the_others_stay(nudge: Nudge, kube: Any, namespace: str) -> None:
     before = kube.get("Secret", namespace, "demo-credentials")["data"]
     kube.patch("Secret", namespace, "demo-credentials", {"data": {"cursor_key": None}})
     nudge("Platform", "demo")
-    eventually(lambda: "cursor_key" in kube.get("Secret", namespace, "demo-credentials")["data"])
+    until(lambda: "cursor_key" in kube.get("Secret", namespace, "demo-credentials")["data"])
     after = kube.get("Secret", namespace, "demo-credentials")["data"]
     assert {key: value for key, value in after.items() if key != "cursor_key"} == {
         key: value for key, value in before.items() if key != "cursor_key"
     }
 
 
-def test_kubectl_scale_reaches_the_deployment(
-    kube: Any, namespace: str, eventually: Any, snapshot: Callable[[], Snapshot]
-) -> None:
+def test_kubectl_scale_reaches_the_deployment(kube: Any, namespace: str, snapshot: Callable[[], Snapshot]) -> None:
     path = kube.path("PlatformService", namespace, "demo-feed") + "/scale"
     scale = kube.call("GET", path)
     assert scale["status"]["selector"] == "fanfold.dev/platform=demo,fanfold.dev/service=feed"
     merge = "application/merge-patch+json"
     kube.call("PATCH", path, {"spec": {"replicas": 3}}, merge)
-    eventually(lambda: kube.get("Deployment", namespace, "demo-feed")["spec"]["replicas"] == 3)
-    eventually(lambda: kube.call("GET", path)["status"]["replicas"] == 3)
+    until(lambda: kube.get("Deployment", namespace, "demo-feed")["spec"]["replicas"] == 3)
+    until(lambda: kube.call("GET", path)["status"]["replicas"] == 3)
     kube.call("PATCH", path, {"spec": {"replicas": 0}}, merge)
-    eventually(lambda: kube.get("Deployment", namespace, "demo-feed")["spec"]["replicas"] == 0)
-    eventually(lambda: not snapshot().services["feed"])
+    until(lambda: kube.get("Deployment", namespace, "demo-feed")["spec"]["replicas"] == 0)
+    until(lambda: not snapshot().services["feed"])
     kube.call("PATCH", path, {"spec": {"replicas": 2}}, merge)
-    eventually(lambda: len(snapshot().services["feed"]) == 2)
+    until(lambda: len(snapshot().services["feed"]) == 2)
 
 
 def test_the_ring_follows_replicas_and_a_rollout_moves_no_slot(
-    kube: Any, namespace: str, eventually: Any, snapshot: Callable[[], Snapshot]
+    kube: Any, namespace: str, snapshot: Callable[[], Snapshot]
 ) -> None:
-    eventually(lambda: [slot.state for slot in snapshot().services["feed"]] == ["active", "active"])
+    until(lambda: [slot.state for slot in snapshot().services["feed"]] == ["active", "active"])
     before = snapshot()
     addresses = {slot.address for slot in before.services["feed"]}
     seen = set()
@@ -207,34 +205,34 @@ def test_the_ring_follows_replicas_and_a_rollout_moves_no_slot(
 
     restart = {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "now"}}}
     kube.patch("Deployment", namespace, "demo-feed", {"spec": {"template": restart}})
-    eventually(replaced, 60)
+    until(replaced, seconds=60)
     assert seen == {("feed-0", "feed-1")}, "at no moment did a key move"
     after = snapshot()
     assert after.epoch > before.epoch
     assert [slot for name in before.services for slot in before.services[name] if name != "feed"] == [
         slot for name in after.services for slot in after.services[name] if name != "feed"
     ]
-    eventually(lambda: kube.get("HashRing", namespace, "demo")["status"]["epoch"] == snapshot().epoch)
-    eventually(lambda: kube.get("HashRing", namespace, "demo")["status"]["acked"] == "2/2")
+    until(lambda: kube.get("HashRing", namespace, "demo")["status"]["epoch"] == snapshot().epoch)
+    until(lambda: kube.get("HashRing", namespace, "demo")["status"]["acked"] == "2/2")
 
 
 def test_a_deleted_or_damaged_snapshot_comes_back_with_a_higher_epoch_or_the_same(
-    kube: Any, namespace: str, eventually: Any, snapshot: Callable[[], Snapshot]
+    kube: Any, namespace: str, snapshot: Callable[[], Snapshot]
 ) -> None:
     before = snapshot()
     kube.delete("ConfigMap", namespace, "demo-snapshot")
-    eventually(lambda: kube.get("ConfigMap", namespace, "demo-snapshot"))
+    until(lambda: kube.get("ConfigMap", namespace, "demo-snapshot"))
     assert snapshot().services == before.services
     assert snapshot().epoch >= before.epoch
     kube.patch("ConfigMap", namespace, "demo-snapshot", {"data": {SNAPSHOT_KEY: "{}"}})
-    found = eventually(
+    found = until(
         lambda: (one := kube.get("ConfigMap", namespace, "demo-snapshot"))["data"][SNAPSHOT_KEY] != "{}" and one
     )
     assert decode(found["data"][SNAPSHOT_KEY]).epoch > before.epoch
 
 
 def test_a_ring_deleted_with_its_snapshot_comes_back_with_its_slots_and_no_lower_epoch(
-    kube: Any, namespace: str, eventually: Any, snapshot: Callable[[], Snapshot]
+    kube: Any, namespace: str, snapshot: Callable[[], Snapshot]
 ) -> None:
     """Gateways refuse an epoch older than theirs: a ring that began anew at 1 would reach none of them."""
     before, path = snapshot(), kube.path("HashRing", namespace, "demo")
@@ -245,23 +243,23 @@ def test_a_ring_deleted_with_its_snapshot_comes_back_with_its_slots_and_no_lower
         ring = kube.get("HashRing", namespace, "demo")
         return bool(ring and ring["metadata"]["uid"] != uid and kube.get("ConfigMap", namespace, "demo-snapshot"))
 
-    eventually(back)
+    until(back)
     assert snapshot().services == before.services
     assert snapshot().epoch >= before.epoch
-    eventually(lambda: kube.get("Platform", namespace, "demo")["status"]["ring"]["acked"] == "2/2")
+    until(lambda: kube.get("Platform", namespace, "demo")["status"]["ring"]["acked"] == "2/2")
 
 
 def test_a_paused_platform_is_not_repaired_until_resumed(
-    kube: Any, namespace: str, condition: Condition, eventually: Any, settle: Settle
+    kube: Any, namespace: str, condition: Condition, settle: Settle
 ) -> None:
     kube.patch("Platform", namespace, "demo", {"metadata": {"annotations": {"fanfold.dev/paused": "true"}}})
-    eventually(lambda: condition("Paused").get("status") == "True")
+    until(lambda: condition("Paused").get("status") == "True")
     kube.delete("Service", namespace, "demo-post")
     settle()
     assert kube.get("Service", namespace, "demo-post") is None
     kube.patch("Platform", namespace, "demo", {"metadata": {"annotations": {"fanfold.dev/paused": None}}})
-    eventually(lambda: kube.get("Service", namespace, "demo-post"))
-    eventually(lambda: condition("Paused").get("status") == "False")
+    until(lambda: kube.get("Service", namespace, "demo-post"))
+    until(lambda: condition("Paused").get("status") == "False")
 
 
 def test_each_component_gets_its_own_secrets_and_no_other(kube: Any, namespace: str) -> None:
@@ -281,16 +279,19 @@ def test_each_component_gets_its_own_secrets_and_no_other(kube: Any, namespace: 
 
 
 def test_a_prometheus_comes_and_goes_with_the_spec_and_nobody_waits_for_it(
-    kube: Any, namespace: str, ready: Any, condition: Any, eventually: Any
+    kube: Any, namespace: str, ready: Any, condition: Any
 ) -> None:
+    def gone(kind: str) -> bool:
+        return kube.get(kind, namespace, "demo-prometheus") is None
+
     ready(monitoring={"prometheus": {"embedded": {}}})
-    eventually(lambda: condition("PrometheusReady").get("status") == "True", 60)
+    until(lambda: condition("PrometheusReady").get("status") == "True", seconds=60)
     settings = kube.get("ConfigMap", namespace, "demo-prometheus")["data"]["prometheus.yaml"]
     assert f"http://operator.test.svc:9000/targets/{namespace}/demo" in settings
     kube.delete("Deployment", namespace, "demo-prometheus")
-    eventually(lambda: kube.get("Deployment", namespace, "demo-prometheus"))
+    until(lambda: kube.get("Deployment", namespace, "demo-prometheus"))
     kube.patch("Platform", namespace, "demo", {"spec": {"monitoring": None}})
     for kind in ("Deployment", "Service", "ConfigMap", "NetworkPolicy"):
-        eventually(lambda kind=kind: kube.get(kind, namespace, "demo-prometheus") is None)
-    eventually(lambda: condition("PrometheusReady") == {})
+        until(partial(gone, kind))
+    until(lambda: condition("PrometheusReady") == {})
     assert condition("Ready")["status"] == "True"

@@ -15,6 +15,7 @@ import yaml
 from fanfold.contracts.resources import PLATFORM_LABEL
 from fanfold.contracts.snapshot import SNAPSHOT_KEY, decode
 from tests.integration.operator.kube import made_namespace
+from tests.waiting import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400), pytest.mark.usefixtures("kubelet")]
 
@@ -43,7 +44,7 @@ def namespaces(kube: Any) -> Iterator[list[str]]:
 
 
 def test_nothing_hangs_though_stores_secret_and_operator_are_gone(
-    start_operator: Any, ready: Any, kube: Any, namespace: str, eventually: Any, settle: Any
+    start_operator: Any, ready: Any, kube: Any, namespace: str, settle: Any
 ) -> None:
     with start_operator():
         ready(deletionPolicy="Delete")
@@ -54,7 +55,7 @@ def test_nothing_hangs_though_stores_secret_and_operator_are_gone(
         kube.delete("StatefulSet", namespace, f"demo-{store}")
     kube.delete("Secret", namespace, "demo-credentials")
     kube.delete("Platform", namespace, "demo")
-    eventually(lambda: not left(kube, namespace, "Platform", "PersistentVolumeClaim"), GONE_SECONDS)
+    until(lambda: not left(kube, namespace, "Platform", "PersistentVolumeClaim"), seconds=GONE_SECONDS)
     before = settle()
     with start_operator():
         assert set(settle() - before) <= {"GET"}, "and nothing comes back"
@@ -114,7 +115,7 @@ def test_the_hook_names_what_somebody_else_holds_on_to(
 
 
 def test_operators_of_one_namespace_each_and_platforms_of_one_name_do_not_touch_each_other(
-    start_operator: Any, kube: Any, namespaces: list[str], eventually: Any, recorded: list[tuple[str, str]]
+    start_operator: Any, kube: Any, namespaces: list[str], recorded: list[tuple[str, str]]
 ) -> None:
     one, two, nobodys = namespaces
     body = {"apiVersion": "fanfold.dev/v1alpha1", "kind": "Platform", "metadata": {"name": "demo"}, "spec": {}}
@@ -136,11 +137,11 @@ def test_operators_of_one_namespace_each_and_platforms_of_one_name_do_not_touch_
 
     begun = len(recorded)
     with start_operator(namespace=one), start_operator(namespace=two):
-        eventually(lambda: is_ready(one) and is_ready(two), 180)
+        until(lambda: is_ready(one) and is_ready(two), seconds=180)
         assert not addresses(one) & addresses(two)
         before = generations(two)
         kube.delete("Platform", one, "demo")
-        eventually(lambda: not left(kube, one), GONE_SECONDS)
+        until(lambda: not left(kube, one), seconds=GONE_SECONDS)
         assert generations(two) == before
         assert is_ready(two)
     elsewhere = [
@@ -152,5 +153,5 @@ def test_operators_of_one_namespace_each_and_platforms_of_one_name_do_not_touch_
     assert "status" not in kube.get("Platform", nobodys, "demo")
     assert left(kube, nobodys) == []
     with start_operator():
-        eventually(lambda: is_ready(nobodys), 180)
+        until(lambda: is_ready(nobodys), seconds=180)
         assert generations(two) == before, "one for all namespaces finds it as it is wanted"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 import yaml
 
 from fanfold.contracts.snapshot import SNAPSHOT_KEY, decode
+from tests.waiting import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400), pytest.mark.usefixtures("kubelet")]
 
@@ -35,7 +37,7 @@ def test_a_restart_changes_nothing(start_operator: Any, ready: Any, informed: An
 
 
 def test_pods_replaced_while_the_operator_was_away_inherit_their_slots(
-    start_operator: Any, ready: Any, kube: Any, namespace: str, eventually: Any
+    start_operator: Any, ready: Any, kube: Any, namespace: str
 ) -> None:
     def slots() -> dict[str, str]:
         snapshot = decode(kube.get("ConfigMap", namespace, "demo-snapshot")["data"][SNAPSHOT_KEY])
@@ -48,7 +50,7 @@ def test_pods_replaced_while_the_operator_was_away_inherit_their_slots(
 
     with start_operator():
         ready()
-        eventually(lambda: len(slots()) == 2)
+        until(lambda: len(slots()) == 2)
     before = slots()
     lost = next(pod for pod in feeds() if f"{pod['status'].get('podIP')}:8000" == before["feed-0"])
     kube.delete("Pod", namespace, lost["metadata"]["name"])
@@ -58,17 +60,17 @@ def test_pods_replaced_while_the_operator_was_away_inherit_their_slots(
         gone = lost["metadata"]["uid"] not in {pod["metadata"]["uid"] for pod in pods}
         return gone and len(pods) == 2 and all(pod["status"]["phase"] == "Running" for pod in pods)
 
-    eventually(replaced)
+    until(replaced)
     assert slots() == before
     with start_operator():
-        eventually(lambda: slots().get("feed-0") not in {before["feed-0"], None})
+        until(lambda: slots().get("feed-0") not in {before["feed-0"], None})
         after = slots()
     assert set(after) == {"feed-0", "feed-1"}
     assert after["feed-1"] == before["feed-1"]
 
 
 def test_gateways_that_know_a_newer_epoch_are_overtaken(
-    start_operator: Any, ready: Any, kube: Any, namespace: str, eventually: Any
+    start_operator: Any, ready: Any, kube: Any, namespace: str
 ) -> None:
     """The cluster was restored from a backup, the gateways were not: they would take the ring for old news for ever."""
     with start_operator():
@@ -82,11 +84,11 @@ def test_gateways_that_know_a_newer_epoch_are_overtaken(
         return snapshot.epoch > again.ahead and (status["epoch"], status["acked"]) == (snapshot.epoch, "2/2")
 
     with again:
-        eventually(synced)
+        until(synced)
 
 
 @pytest.fixture
-def chart_identity(kube: Any, namespace: str, tmp_path: Path, kubeconfig: Path, eventually: Any) -> Callable[..., Path]:
+def chart_identity(kube: Any, namespace: str, tmp_path: Path, kubeconfig: Path) -> Callable[..., Path]:
     """A kubeconfig of the ServiceAccount that the chart makes, with the rights it is given there."""
 
     def make(*settings: str) -> Path:
@@ -105,7 +107,7 @@ def chart_identity(kube: Any, namespace: str, tmp_path: Path, kubeconfig: Path, 
             ("fanfold.dev", "platforms", "list"),
             ("coordination.k8s.io", "leases", "create"),
         ):
-            eventually(lambda what=(group, resource, verb): may(kube, namespace, name, *what))
+            until(partial(may, kube, namespace, name, group, resource, verb))
         token = kube.call("POST", kube.path("ServiceAccount", namespace, name) + "/token", {"spec": {}})
         config = yaml.safe_load(kubeconfig.read_text())
         config["users"][0]["user"] = {"token": token["status"]["token"]}
@@ -149,7 +151,6 @@ def test_the_charts_rights_suffice(
     kubelet: Any,
     namespace: str,
     condition: Any,
-    eventually: Any,
     tmp_path: Path,
 ) -> None:
     kubeconfig = chart_identity(*(["namespaced=true"] if mode else []))
@@ -157,17 +158,17 @@ def test_the_charts_rights_suffice(
     lease = (namespace, f"r-{namespace}-operator")
     with running(kubeconfig, log, lease, *mode, *([namespace] if mode else ["--all-namespaces"])):
         make_platform()
-        eventually(lambda: condition("ServicesReady").get("status") == "True", 180)
-        eventually(lambda: "url" in kube.get("Platform", namespace, "demo")["status"])
+        until(lambda: condition("ServicesReady").get("status") == "True", seconds=180)
+        until(lambda: "url" in kube.get("Platform", namespace, "demo")["status"])
         kube.delete("Deployment", namespace, "demo-post")
-        eventually(lambda: kube.get("Deployment", namespace, "demo-post"))
+        until(lambda: kube.get("Deployment", namespace, "demo-post"))
         kube.patch("Platform", namespace, "demo", {"spec": {"services": {"post": {"replicas": {"min": 1, "max": 1}}}}})
-        eventually(lambda: kube.get("HorizontalPodAutoscaler", namespace, "demo-post") is None)
+        until(lambda: kube.get("HorizontalPodAutoscaler", namespace, "demo-post") is None)
         spec = {"url": "http://feed.test", "report": {"summaryOnly": True}, "ttlSecondsAfterFinished": 0}
         kubelet.end(namespace, "run", 0, '{"verdict": "passed"}')
         head = {"apiVersion": "fanfold.dev/v1alpha1", "kind": "LoadTest", "metadata": {"name": "run"}}
         kube.apply({**head, "spec": {**spec, "scenario": {"name": "browse"}}}, namespace)
-        eventually(lambda: kube.get("LoadTest", namespace, "run") is None)
+        until(lambda: kube.get("LoadTest", namespace, "run") is None)
     text = log.read_text()
     assert "forbidden: user" not in text.lower(), "what a namespace that ends forbids is no lack of rights"
     password = kube.get("Secret", namespace, "demo-credentials")["data"]["database_password"]

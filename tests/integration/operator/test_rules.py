@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.waiting import until
+
 pytestmark = pytest.mark.cluster
 
 CRDS = sorted((Path(__file__).parents[3] / "crds").glob("*.yaml"))
@@ -291,7 +293,7 @@ def test_a_celebrity_mode_always_has_a_threshold(kube: Any, home: str) -> None:
 
 
 @pytest.fixture
-def older(kube: Any, home: str, eventually: Any) -> Iterator[Any]:
+def older(kube: Any, home: str) -> Iterator[Any]:
     """A twin of the Platform's definition without any rule, as an older version could have been; `tighten` it."""
     definition = yaml.safe_load(next(file for file in CRDS if file.name.startswith("platforms.")).read_text())
     twin = copy.deepcopy(definition)
@@ -305,10 +307,10 @@ def older(kube: Any, home: str, eventually: Any) -> Iterator[Any]:
     def tighten() -> None:
         kube.apply(strict, force="true")
         refused = {"apiVersion": "older.test/v1alpha1", "kind": "Platform", "metadata": {"name": "9"}}
-        eventually(lambda: kube.client.post(path, json=refused, params={"dryRun": "All"}).status_code == 422)
+        until(lambda: kube.client.post(path, json=refused, params={"dryRun": "All"}).status_code == 422)
 
     kube.apply(twin)
-    eventually(lambda: kube.client.get(path).status_code == 200)
+    until(lambda: kube.client.get(path).status_code == 200)
     yield path, tighten
     kube.delete("CustomResourceDefinition", "", "platforms.older.test")
 

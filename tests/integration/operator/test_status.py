@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
 from fanfold_operator.api import Api, login
 from fanfold_operator.events import Recorder
+from tests.waiting import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400), pytest.mark.usefixtures("kubelet")]
 
@@ -35,7 +37,7 @@ def columns(kube: Any, namespace: str) -> Callable[[str, str], dict[str, Any]]:
     return read
 
 
-def test_the_columns_say_whether_it_is_well(operator: Any, ready: Any, columns: Any, eventually: Any) -> None:
+def test_the_columns_say_whether_it_is_well(operator: Any, ready: Any, columns: Any) -> None:
     ready()
 
     def agreed() -> dict[str, Any] | None:
@@ -44,7 +46,7 @@ def test_the_columns_say_whether_it_is_well(operator: Any, ready: Any, columns: 
         settled = (ring["Epoch"], ring["Acked"], ring["Draining"]) == (one["Ring"], "2/2", 0)
         return one if settled and one["Acked"] == "2/2" else None
 
-    shown = eventually(agreed)
+    shown = until(agreed)
     assert {name: shown[name] for name in ("Name", "Ready", "Status", "Version")} == {
         "Name": "demo",
         "Ready": "11/11",
@@ -53,13 +55,13 @@ def test_the_columns_say_whether_it_is_well(operator: Any, ready: Any, columns: 
     }
     assert shown["Ring"] >= 1
     assert shown["URL"].startswith("http://")
-    eventually(lambda: columns("PlatformService", "demo-feed-worker")["Desired"] == 1)
+    until(lambda: columns("PlatformService", "demo-feed-worker")["Desired"] == 1)
     worker = columns("PlatformService", "demo-feed-worker")
     assert (worker["Ready"], worker["Min"], worker["Max"], worker["Scaler"]) == ("1/1", 1, 10, "Operator")
 
 
 def test_every_condition_has_all_that_the_conventions_ask_for(
-    operator: Any, ready: Any, kube: Any, namespace: str, eventually: Any, make_platform: Any, condition: Any
+    operator: Any, ready: Any, kube: Any, namespace: str, make_platform: Any, condition: Any
 ) -> None:
     ready()
 
@@ -70,7 +72,7 @@ def test_every_condition_has_all_that_the_conventions_ask_for(
         return found if told and all(told) else None
 
     for kind, wanted in SPECIFIC.items():
-        for one in eventually(lambda kind=kind: observed(kind)):
+        for one in until(partial(observed, kind)):
             conditions = {found["type"]: found for found in one["status"]["conditions"]}
             assert wanted <= set(conditions), f"{kind} {one['metadata']['name']}"
             for found in conditions.values():
@@ -81,7 +83,7 @@ def test_every_condition_has_all_that_the_conventions_ask_for(
     before = condition("Ready")
     make_platform(logLevel="WARNING")
     generation = before["observedGeneration"] + 1
-    eventually(lambda: condition("DatabaseReady")["observedGeneration"] == generation)
+    until(lambda: condition("DatabaseReady")["observedGeneration"] == generation)
     after = condition("DatabaseReady")
     assert after["status"] == "True"
     first = [

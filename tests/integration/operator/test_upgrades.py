@@ -10,6 +10,7 @@ import pytest
 
 from fanfold_operator.metrics import upgrade_since
 from fanfold_operator.planning.upgrade import ORDER
+from tests.waiting import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400), pytest.mark.usefixtures("operator", "kubelet")]
 
@@ -91,49 +92,49 @@ def alarmed(namespace: str) -> Callable[[], list[str]]:
 
 
 def test_services_follow_one_after_another_when_the_migrations_are_done(
-    kube: Any, namespace: str, ready: Any, want: Any, versions: Any, reason: Any, moves: Any, eventually: Any
+    kube: Any, namespace: str, ready: Any, want: Any, versions: Any, reason: Any, moves: Any
 ) -> None:
     ready(upgrade=HASTY)
-    eventually(lambda: reason() == "Current")
+    until(lambda: reason() == "Current")
     before = len(moves())
     want("0.2.0")
-    eventually(lambda: reason() not in {"Current", "Waiting"})
-    eventually(lambda: reason() == "Current", SECONDS)
+    until(lambda: reason() not in {"Current", "Waiting"})
+    until(lambda: reason() == "Current", seconds=SECONDS)
     assert moves()[before:] == NAMES
     assert set(versions().values()) == {"0.2.0"}
     status = kube.get("Platform", namespace, "demo")["status"]
     block = {name: status["upgrade"][name] for name in ("phase", "from", "to")}
     assert block == {"phase": "Completed", "from": "0.1.0", "to": "0.2.0"}
     assert status["version"] == "0.2.0"
-    (job,) = eventually(lambda: [one for one in kube.list("Job", namespace) if "deletionTimestamp" not in one])
+    (job,) = until(lambda: [one for one in kube.list("Job", namespace) if "deletionTimestamp" not in one])
     assert job["metadata"]["labels"]["app.kubernetes.io/version"] == "0.2.0"
 
 
 def test_a_version_that_does_not_become_ready_is_taken_back_once(
     kube: Any, kubelet: Any, namespace: str, ready: Any, want: Any, bound: Any, versions: Any, reason: Any,
-    condition: Condition, nudge: Any, settle: Any, moves: Any, alarmed: Any, eventually: Any,
+    condition: Condition, nudge: Any, settle: Any, moves: Any, alarmed: Any,
 ) -> None:  # fmt: skip
     ready(upgrade=HASTY)
-    eventually(lambda: reason() == "Current")
-    eventually(lambda: alarmed() == ["Completed"])
+    until(lambda: reason() == "Current")
+    until(lambda: alarmed() == ["Completed"])
     kubelet.hold(namespace, "follow")
     want("0.2.0")
-    eventually(lambda: versions()["follow"] == "0.2.0", SECONDS)
+    until(lambda: versions()["follow"] == "0.2.0", seconds=SECONDS)
     bound(DEADLINE)  # from now on, so that it is follow that is late
-    eventually(lambda: reason() == "RolledBack", SECONDS)
+    until(lambda: reason() == "RolledBack", seconds=SECONDS)
     bound(None)
     assert set(versions().values()) == {"0.1.0"}
     assert condition("Ready")["status"] == "True", "the old version went on serving"
     degraded = condition("Degraded")
     assert (degraded["status"], degraded["reason"]) == ("True", "RolledBack")
     assert "follow did not become ready" in degraded["message"]
-    eventually(lambda: alarmed() == ["RolledBack"])
+    until(lambda: alarmed() == ["RolledBack"])
 
     def told() -> bool:
         events = [one for one in kube.list("Event", namespace) if one["reason"] == "RolledBack"]
         return any(one["type"] == "Warning" and "0.2.0 was taken back" in one["message"] for one in events)
 
-    eventually(told)
+    until(told)
     kubelet.release(namespace, "follow")
     settle()
     before = len(moves())
@@ -141,33 +142,33 @@ def test_a_version_that_does_not_become_ready_is_taken_back_once(
     settle()
     assert moves()[before:] == [], "it is not tried again"
     want("0.3.0")
-    eventually(lambda: set(versions().values()) == {"0.3.0"} and reason() == "Current", SECONDS)
+    until(lambda: set(versions().values()) == {"0.3.0"} and reason() == "Current", seconds=SECONDS)
     assert condition("Degraded")["status"] == "False"
 
 
 def test_requests_that_fail_take_a_version_back(
-    ready: Any, want: Any, versions: Any, reason: Any, condition: Condition, answered: Any, eventually: Any
+    ready: Any, want: Any, versions: Any, reason: Any, condition: Condition, answered: Any
 ) -> None:
     ready(upgrade={"soakSeconds": 600})  # one service runs it then, whenever this test comes to see that
-    eventually(lambda: reason() == "Current")
+    until(lambda: reason() == "Current")
     want("0.2.0")
-    eventually(lambda: "0.2.0" in versions().values(), SECONDS)
+    until(lambda: "0.2.0" in versions().values(), seconds=SECONDS)
     answered["503"] += 50
-    eventually(lambda: reason() == "RolledBack", SECONDS)
+    until(lambda: reason() == "RolledBack", seconds=SECONDS)
     assert set(versions().values()) == {"0.1.0"}
     assert "100 of 100 requests failed while 1 of 11 services ran it" in condition("Degraded")["message"]
 
 
 def test_a_version_that_refuses_the_schema_is_not_rolled_out(
     kube: Any, kubelet: Any, namespace: str, ready: Any, want: Any, versions: Any, reason: Any, condition: Condition,
-    moves: Any, eventually: Any,
+    moves: Any,
 ) -> None:  # fmt: skip
     ready(upgrade=HASTY)
-    eventually(lambda: reason() == "Current")
+    until(lambda: reason() == "Current")
     before = len(moves())
     kubelet.refuse(namespace, "migrations")
     want("0.0.9")
-    eventually(lambda: reason() == "UpgradeRefused", SECONDS)
+    until(lambda: reason() == "UpgradeRefused", seconds=SECONDS)
     assert moves()[before:] == []
     assert set(versions().values()) == {"0.1.0"}
     assert condition("Ready")["status"] == "True"
@@ -179,24 +180,25 @@ def test_a_version_that_refuses_the_schema_is_not_rolled_out(
 @pytest.mark.parametrize("passes", [True, False], ids=["passed", "failed"])
 def test_a_gate_decides_whether_a_version_stays(
     kube: Any, kubelet: Any, namespace: str, ready: Any, want: Any, versions: Any, reason: Any, condition: Condition,
-    eventually: Any, passes: bool,
+    passes: bool,
 ) -> None:  # fmt: skip
     template = {"suspend": True, "platformRef": {"name": "demo"}, "scenario": {"name": "browse"}}
     head = {"apiVersion": "fanfold.dev/v1alpha1", "kind": "LoadTest", "metadata": {"name": "gate"}}
     kube.apply({**head, "spec": template}, namespace)
     ready(upgrade={**HASTY, "gate": {"loadTest": "gate"}})
-    eventually(lambda: reason() == "Current")
+    until(lambda: reason() == "Current")
     want("0.2.0")
-    eventually(lambda: reason() == "Gating", SECONDS)
+    until(lambda: reason() == "Gating", seconds=SECONDS)
     assert set(versions().values()) == {"0.2.0"}
     name = kube.get("Platform", namespace, "demo")["status"]["upgrade"]["gate"]
-    eventually(
-        lambda: (kube.get("LoadTest", namespace, name) or {}).get("status", {}).get("phase") == "Seeding", SECONDS
+    until(
+        lambda: (kube.get("LoadTest", namespace, name) or {}).get("status", {}).get("phase") == "Seeding",
+        seconds=SECONDS,
     )
     assert kube.get("LoadTest", namespace, "gate")["status"]["phase"] == "Suspended"
     words = {"verdict": "passed"} if passes else {"verdict": "failed", "reasons": ["p99 of feed: 300 ms"]}
     kubelet.end(namespace, name, 0 if passes else 1, json.dumps(words))
-    eventually(lambda: reason() == ("Current" if passes else "RolledBack"), SECONDS)
+    until(lambda: reason() == ("Current" if passes else "RolledBack"), seconds=SECONDS)
     assert set(versions().values()) == {"0.2.0" if passes else "0.1.0"}
     degraded = condition("Degraded")
     assert degraded["status"] == ("False" if passes else "True")

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import asyncio
 import io
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,18 +91,3 @@ async def room(house: Any, bucket: str, tmp_path: Path) -> Room:
     images = await house.start("image", **SMALL, spool_dir=spool)
     activity = await house.start("activity")
     return Room(house, await house.start("post"), images, activity, spool)
-
-
-Eventually = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
-
-
-@pytest.fixture
-def eventually() -> Eventually:
-    """Waits until a condition of another process's work holds; fails after a minute."""
-
-    async def wait(holds: Callable[[], Awaitable[bool]]) -> None:
-        async with asyncio.timeout(60):
-            while not await holds():
-                await asyncio.sleep(0.05)
-
-    return wait

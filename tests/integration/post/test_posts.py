@@ -14,6 +14,7 @@ from fanfold.contracts.blobs import PostBlob
 from fanfold.contracts.ids import new_id
 from fanfold.kit.streams import publish
 from fanfold.post.cache import PostCache
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -62,7 +63,7 @@ async def test_a_post_that_the_cache_lost_reads_the_same(room: Any) -> None:
     assert await room.house.redis.exists(keys.post(UUID(made["id"])))
 
 
-async def test_a_post_is_announced_with_the_names_it_mentions(room: Any, eventually: Any) -> None:
+async def test_a_post_is_announced_with_the_names_it_mentions(room: Any) -> None:
     ada = await room.user()
     made = await room.post(ada, "with @Bob.b at #dawn")
 
@@ -185,7 +186,7 @@ async def test_edits_at_once_leave_the_blob_that_the_row_says(room: Any) -> None
     assert (await room.get(path, ada)).json()["caption"] == cached
 
 
-async def test_a_deleted_post_is_gone_for_good(room: Any, eventually: Any) -> None:
+async def test_a_deleted_post_is_gone_for_good(room: Any) -> None:
     ada = await room.user()
     made = await room.post(ada, "#gone")
     path, head = f"/v1/posts/{made['id']}", room.house.as_user(ada)
@@ -245,7 +246,7 @@ async def test_reads_and_deletion_at_once_leave_a_tombstone(room: Any) -> None:
         assert (await room.house.peers.call(internal.POSTS, asked)).blobs == {}
 
 
-async def test_a_crash_before_the_tombstone_is_mended_by_the_event(room: Any, eventually: Any) -> None:
+async def test_a_crash_before_the_tombstone_is_mended_by_the_event(room: Any) -> None:
     ada = await room.user()
     made = await room.post(ada)
     post_id = UUID(made["id"])
@@ -284,7 +285,7 @@ async def test_an_attempt_whose_answer_was_lost_is_not_made_again(room: Any) -> 
     assert await room.timeline(ada, ada) == [first["id"]]
 
 
-async def test_variants_appear_when_the_image_is_ready(room: Any, eventually: Any) -> None:
+async def test_variants_appear_when_the_image_is_ready(room: Any) -> None:
     ada = await room.user()
     made = await room.post(ada)
     assert made["images"][0]["variants"] is None
@@ -299,7 +300,7 @@ async def test_variants_appear_when_the_image_is_ready(room: Any, eventually: An
     assert variants["url"].startswith("/v1/media/")
 
 
-async def test_a_deleted_account_takes_its_posts_along(room: Any, eventually: Any) -> None:
+async def test_a_deleted_account_takes_its_posts_along(room: Any) -> None:
     ada, bob = await room.user(), await room.user("bob")
     gone = [(await room.post(ada))["id"] for _ in range(3)]
     kept = await room.post(bob)

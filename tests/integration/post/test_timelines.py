@@ -10,6 +10,7 @@ from fanfold.contracts import events, internal, keys
 from fanfold.contracts.ids import new_id
 from fanfold.kit.streams import publish
 from fanfold.post import repository
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -58,7 +59,7 @@ async def test_posts_made_while_a_cold_timeline_is_read_are_not_lost(room: Any) 
     assert await room.timeline(ada, ada) == sorted(made, reverse=True)
 
 
-async def test_a_post_that_a_crash_kept_off_the_timeline_is_put_there_by_its_event(room: Any, eventually: Any) -> None:
+async def test_a_post_that_a_crash_kept_off_the_timeline_is_put_there_by_its_event(room: Any) -> None:
     ada = await room.user()
     first = await room.post(ada)
     assert await room.timeline(ada, ada) == [first["id"]]

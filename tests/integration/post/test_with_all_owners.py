@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import eventually
+
 pytestmark = pytest.mark.integration
 
 
@@ -16,9 +18,7 @@ async def _register(house: Any, profile: Any, name: str) -> str:
     return str(answer.json()["id"])
 
 
-async def test_a_post_reaches_a_followers_feed_with_its_likes_and_leaves_it_when_deleted(
-    house: Any, room: Any, eventually: Any
-) -> None:
+async def test_a_post_reaches_a_followers_feed_with_its_likes_and_leaves_it_when_deleted(house: Any, room: Any) -> None:
     profile, follow, feed = [await house.start(name) for name in ("profile", "follow", "feed")]
     await house.start("feed-worker")
     ada, bob = [await _register(house, profile, name) for name in ("ada.l", "bob")]

@@ -17,6 +17,7 @@ from fanfold.dev.process import free_ports
 from fanfold.kit.peers import PeerProblem
 from fanfold.kit.users import Users
 from fanfold.profile.models import Credential, User
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.integration.conftest import House, SchemaDifferences
@@ -25,17 +26,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 
 PASSWORD = "tr0ubador&3"
-
-
-async def eventually(probe: Any, wanted: Any, seconds: float = 60) -> None:
-    """Until ``await probe()`` is ``wanted``; the last answer is told if it never is."""
-    got = None
-    try:
-        async with asyncio.timeout(seconds):
-            while (got := await probe()) != wanted:
-                await asyncio.sleep(0.05)
-    except TimeoutError:
-        assert got == wanted
 
 
 async def test_models_and_migrations_agree(schema_differences: SchemaDifferences) -> None:
@@ -293,7 +283,7 @@ async def test_a_deleted_account_is_gone_told_to_all_and_its_sessions_are_refuse
     async def published() -> bool:
         return events.encode(event) in [fields[b"event"] for _, fields in await house.redis.xrange(stream)]
 
-    await eventually(published, wanted=True)
+    await eventually(published, "the event of the account's end")
     again = await profile.request("DELETE", "/v1/users/me", json={"password": PASSWORD}, headers=person.headers)
     assert again.status_code == 404
 
@@ -345,7 +335,7 @@ async def test_a_picture_shows_when_its_variants_are_made_and_readers_see_it(
     async def shown() -> bool:
         return await picture_url(profile, person.headers) is not None
 
-    await eventually(shown, wanted=True)
+    await eventually(shown, "the picture")
     url = await picture_url(profile, person.headers)
     served = await images.get(str(url), headers=house.anonymous())
     assert (served.status_code, served.headers["content-type"]) == (200, "image/jpeg")

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -87,18 +85,3 @@ async def town(house: Any) -> Town:
     for worker in WORKERS:
         await house.start(worker)
     return town
-
-
-Eventually = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
-
-
-@pytest.fixture
-def eventually() -> Eventually:
-    """Waits until a condition of another process's work holds; fails after a minute."""
-
-    async def wait(holds: Callable[[], Awaitable[bool]]) -> None:
-        async with asyncio.timeout(60):
-            while not await holds():
-                await asyncio.sleep(0.05)
-
-    return wait

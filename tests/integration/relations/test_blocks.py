@@ -17,9 +17,10 @@ from fanfold.follow import repository
 from fanfold.kit.errors import Unavailable
 from fanfold.kit.streams import publish
 from tests.integration.relations.conftest import TAG
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    from tests.integration.relations.conftest import Eventually, Town
+    from tests.integration.relations.conftest import Town
 
 pytestmark = pytest.mark.integration
 
@@ -43,9 +44,7 @@ async def views(town: Town, viewer: UUID, other: UUID, post: UUID) -> dict[str, 
     return found
 
 
-async def test_a_block_hides_two_users_from_each_other_and_its_end_shows_them_again(
-    town: Town, eventually: Eventually
-) -> None:
+async def test_a_block_hides_two_users_from_each_other_and_its_end_shows_them_again(town: Town) -> None:
     ada, bob, eve = [await town.user() for _ in range(3)]
     assert await town.follow(ada, bob) == await town.follow(bob, ada) == 204
     by_ada, by_bob, by_eve = [await town.post(user) for user in (ada, bob, eve)]
@@ -135,7 +134,7 @@ async def test_blocks_of_one_user_at_the_same_moment_all_stand_in_what_others_re
     assert await town.house.redis.get(keys.blocks(others[0])) == b""
 
 
-async def test_what_was_done_before_a_block_is_not_told_after_it(town: Town, eventually: Eventually) -> None:
+async def test_what_was_done_before_a_block_is_not_told_after_it(town: Town) -> None:
     ada, bob, eve = [await town.user() for _ in range(3)]
     post = await town.post(ada)
     assert await town.block(ada, bob) == 204
@@ -173,7 +172,7 @@ async def test_while_nobody_can_say_who_blocks_whom_nothing_is_shown(house: Any)
         await house.peers.call(internal.BLOCKS, internal.Ids([bob.bytes]))
 
 
-async def test_a_deleted_account_leaves_no_block(town: Town, eventually: Eventually) -> None:
+async def test_a_deleted_account_leaves_no_block(town: Town) -> None:
     ada, bob, eve = [await town.user() for _ in range(3)]
     assert await town.block(ada, bob) == await town.block(eve, ada) == 204
     gone = events.AccountDeleted(user_id=ada)

@@ -17,11 +17,12 @@ from fanfold.contracts import keys
 from fanfold.contracts.exports import PIECE
 from fanfold.image.settings import ImageSettings
 from fanfold.kit.objects import ObjectStore
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.integration.relations.conftest import Eventually, Town
+    from tests.integration.relations.conftest import Town
 
 pytestmark = pytest.mark.integration
 
@@ -96,9 +97,7 @@ async def live(town: Town, ada: UUID, bob: UUID, eve: UUID, name: str, seed: int
     return post, comment.json()["id"], picture
 
 
-async def test_the_archive_has_everything_of_an_account_and_its_photos_as_they_were_sent(
-    whole_town: Town, eventually: Eventually
-) -> None:
+async def test_the_archive_has_everything_of_an_account_and_its_photos_as_they_were_sent(whole_town: Town) -> None:
     town = whole_town
     ada, bob, eve = [await register(town, name) for name in ("ada.a", "bob.b", "eve.e")]
     post, comment, picture = await live(town, ada, bob, eve, "ada.a", 1)
@@ -197,9 +196,7 @@ def _flat(value: Any) -> list[bytes]:
     return []
 
 
-async def test_a_deleted_account_leaves_nothing_in_any_store(
-    whole_town: Town, store: Any, eventually: Eventually
-) -> None:
+async def test_a_deleted_account_leaves_nothing_in_any_store(whole_town: Town, store: Any) -> None:
     town = whole_town
     ada, bob, eve = [await register(town, name) for name in ("ada.gone", "bob.stays", "eve.stays")]
     others = set(await store.list_keys(""))

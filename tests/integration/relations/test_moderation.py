@@ -17,6 +17,7 @@ from fanfold.kit.streams import publish
 from fanfold.post.timelines import member
 from tests.integration.api.commands import run
 from tests.integration.relations.conftest import TAG
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from tests.integration.relations.conftest import Eventually, Town
+    from tests.integration.relations.conftest import Town
 
 pytestmark = pytest.mark.integration
 
@@ -83,9 +84,7 @@ async def seen(town: Town, viewer: UUID, author: UUID, post: UUID) -> set[str]:
 EVERYWHERE = {"feed", "timeline", "tag", "post", "likes", "comments"}
 
 
-async def test_a_hidden_post_is_seen_by_its_author_only_and_comes_back_when_it_is_shown(
-    town: Town, eventually: Eventually
-) -> None:
+async def test_a_hidden_post_is_seen_by_its_author_only_and_comes_back_when_it_is_shown(town: Town) -> None:
     ada, bob, mod = [await town.user() for _ in range(3)]
     assert await town.follow(bob, ada) == 204
     posts = [await town.post(ada) for _ in range(3)]
@@ -117,7 +116,7 @@ async def test_a_hidden_post_is_seen_by_its_author_only_and_comes_back_when_it_i
     assert [entry["action"] for entry in await pages(town, mod, "posts/log", 1)][:2] == ["show", "hide"]
 
 
-async def test_a_post_that_is_hidden_and_shown_twice_comes_back_twice(town: Town, eventually: Eventually) -> None:
+async def test_a_post_that_is_hidden_and_shown_twice_comes_back_twice(town: Town) -> None:
     ada, bob, mod = [await town.user() for _ in range(3)]
     assert await town.follow(bob, ada) == 204
     post = await town.post(ada)
@@ -155,9 +154,7 @@ async def test_late_events_and_refills_do_not_show_a_hidden_post(town: Town) -> 
     assert await seen(town, bob, ada, post) == set()
 
 
-async def test_a_hidden_account_and_all_it_wrote_is_gone_for_others_until_it_is_shown(
-    town: Town, eventually: Eventually
-) -> None:
+async def test_a_hidden_account_and_all_it_wrote_is_gone_for_others_until_it_is_shown(town: Town) -> None:
     ada, bob, mod = [await town.user() for _ in range(3)]
     assert await town.follow(bob, ada) == 204
     post, by_bob = await town.post(ada), await town.post(bob)

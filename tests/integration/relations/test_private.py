@@ -14,9 +14,10 @@ from fanfold.contracts.ids import new_id
 from fanfold.follow import repository
 from fanfold.kit.streams import publish
 from tests.integration.relations.conftest import TAG
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    from tests.integration.relations.conftest import Eventually, Town
+    from tests.integration.relations.conftest import Town
 
 pytestmark = pytest.mark.integration
 
@@ -50,9 +51,7 @@ CLOSED = [404, 403, 403, 403, 404, 404, 404, 404]
 OPEN = [200, 200, 200, 200, 200, 200, 204, 201]
 
 
-async def test_posts_of_a_private_account_are_seen_by_its_followers_and_itself_on_every_way(
-    town: Town, eventually: Eventually
-) -> None:
+async def test_posts_of_a_private_account_are_seen_by_its_followers_and_itself_on_every_way(town: Town) -> None:
     ada, old_friend, stranger = [await town.user() for _ in range(3)]
     assert await town.follow(old_friend, ada) == 204
     post = await town.post(ada)
@@ -82,7 +81,7 @@ async def _sees(town: Town, user: UUID, post: UUID) -> bool:
     return str(post) in await town.feed(user)
 
 
-async def test_a_request_is_listed_told_granted_denied_and_taken_back(town: Town, eventually: Eventually) -> None:
+async def test_a_request_is_listed_told_granted_denied_and_taken_back(town: Town) -> None:
     ada, bob, eve, kim = await town.user(private=True), *[await town.user() for _ in range(3)]
     for asking in (bob, eve, kim, bob):
         assert await town.follow(asking, ada) == 202
@@ -111,7 +110,7 @@ async def test_a_request_is_listed_told_granted_denied_and_taken_back(town: Town
     assert await town.told(eve) == []
 
 
-async def test_becoming_public_grants_what_was_asked_before(town: Town, eventually: Eventually) -> None:
+async def test_becoming_public_grants_what_was_asked_before(town: Town) -> None:
     ada, bob, eve = [await town.user() for _ in range(3)]
     await make_private(town, ada)
     assert await town.follow(bob, ada) == 202
@@ -166,7 +165,7 @@ async def test_approval_and_withdrawal_at_the_same_moment_leave_what_the_last_on
         assert await town.status("follow", "GET", f"/v1/users/me/following/{ada}", bob) == 404
 
 
-async def test_who_may_not_open_a_post_is_not_told_of_being_mentioned_in_it(town: Town, eventually: Eventually) -> None:
+async def test_who_may_not_open_a_post_is_not_told_of_being_mentioned_in_it(town: Town) -> None:
     ada, friend, stranger = await town.user(private=True), await town.user(), await town.user()
     assert await town.follow(friend, ada) == 202
     assert await town.status("follow", "PUT", request(friend), ada) == 204

@@ -332,13 +332,6 @@ class Rig:
         return await wire.answer(to_head=line.startswith(b"HEAD"))
 
     @staticmethod
-    async def until(condition: Callable[[], object]) -> None:
-        """Wait for something that another task brings about."""
-        async with asyncio.timeout(WAIT):
-            while not condition():
-                await asyncio.sleep(0.01)
-
-    @staticmethod
     def another(script: Script = answer_ok) -> Service:
         """A further service, for `start`."""
         return Service(script)

@@ -9,6 +9,7 @@ import pytest
 from fanfold.gateway.concurrency import FLOOR, MIN_SAMPLES, adapt, next_limit
 from fanfold.gateway.settings import GatewaySettings
 from fanfold.gateway.upstream import Endpoint
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.unit.gateway.conftest import Received, Rig, Service
@@ -103,7 +104,7 @@ async def test_long_polls_count_neither_as_load_nor_as_slowness(rig: Rig) -> Non
     rig.service.script = script
     await rig.start(max_in_flight_per_slot=2)
     wires = [await rig.send(rig.request(b"GET /v1/notifications")) for _ in range(30)]
-    await rig.until(lambda: len(rig.service.received) == 30)
+    await eventually(lambda: len(rig.service.received) == 30)
     await asyncio.sleep(0.3)
     release.set()
     assert {(await wire.answer()).status for wire in wires} == {204}

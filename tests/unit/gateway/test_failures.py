@@ -13,6 +13,7 @@ from fanfold.contracts.ring import Ring, key_of
 from fanfold.contracts.snapshot import Slot
 from fanfold.gateway.budget import RESERVE, WINDOW_SECONDS, RetryBudget
 from tests.unit.gateway.conftest import WAIT
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.unit.gateway.conftest import Received, Rig, Service
@@ -98,7 +99,7 @@ async def test_retries_stop_at_the_budget(rig: Rig) -> None:
     rig.service.script = script
     await rig.start()
     wires = [await rig.send(rig.request()) for _ in range(100)]
-    await rig.until(lambda: len(rig.service.received) == 100)
+    await eventually(lambda: len(rig.service.received) == 100)
     release.set()
     statuses = [(await wire.answer()).status for wire in wires]
     assert statuses == [502] * 100
@@ -132,7 +133,7 @@ async def test_all_that_a_dying_replica_had_is_answered_by_the_other(rig: Rig) -
     ring = Ring([Slot("feed-0", dying.address), Slot("feed-1", other.address)])
     users = [user for user in (uuid4() for _ in range(200)) if ring.owner(key_of(user.bytes)) == 0][:8]
     wires = [await rig.send(rig.request(user=user)) for user in users]
-    await rig.until(lambda: len(dying.received) == len(users) == 8)
+    await eventually(lambda: len(dying.received) == len(users) == 8)
     release.set()
     assert {(await wire.answer()).status for wire in wires} == {200}
     assert rig.stats.retries_denied == 0
@@ -224,7 +225,7 @@ async def test_a_service_that_does_not_answer_is_504_in_time(rig: Rig) -> None:
     got = await rig.ask()
     assert (got.status, got.problem["type"].rpartition("/")[2]) == (504, "gateway-timeout")
     assert len(rig.service.received) <= 1, "nobody is asked twice"
-    await rig.until(lambda: not any(endpoint.connections for _, endpoint in rig.balancer.endpoints()))
+    await eventually(lambda: not any(endpoint.connections for _, endpoint in rig.balancer.endpoints()))
 
 
 async def test_an_answer_that_stalls_is_broken_off(rig: Rig) -> None:
@@ -281,7 +282,7 @@ async def test_a_body_that_stalls_is_408_and_the_service_is_let_go(rig: Rig) -> 
     wire = await rig.send(rig.request(b"POST /v1/images", b"content-length: 100\r\n") + b"some")
     assert (await wire.answer()).status == 408
     assert await wire.ended()
-    await rig.until(lambda: not any(endpoint.in_flight for _, endpoint in rig.balancer.endpoints()))
+    await eventually(lambda: not any(endpoint.in_flight for _, endpoint in rig.balancer.endpoints()))
 
 
 async def test_a_body_that_trickles_ends_at_the_time_for_transfers(rig: Rig) -> None:
@@ -300,7 +301,7 @@ async def test_an_idle_connection_to_a_service_is_closed_by_the_gateway(rig: Rig
     await rig.start(upstream_idle_seconds=0.3)
     began = time.monotonic()
     await rig.ask()
-    await rig.until(lambda: not any(endpoint.connections for _, endpoint in rig.balancer.endpoints()))
+    await eventually(lambda: not any(endpoint.connections for _, endpoint in rig.balancer.endpoints()))
     assert time.monotonic() - began >= 0.3
     assert (await rig.ask()).status == 200
 
@@ -310,7 +311,7 @@ async def test_a_connection_that_the_service_closed_is_not_used_again(rig: Rig) 
     await rig.ask(b"POST /v1/posts", body=b"{}")
     for writer in tuple(rig.service.open_writers):
         writer.close()
-    await rig.until(lambda: not any(endpoint.connections for _, endpoint in rig.balancer.endpoints()))
+    await eventually(lambda: not any(endpoint.connections for _, endpoint in rig.balancer.endpoints()))
     assert (await rig.ask(b"POST /v1/posts", body=b"{}")).status == 200
 
 
@@ -324,7 +325,7 @@ async def test_requests_beyond_a_slots_limit_are_503_with_retry_after(rig: Rig) 
     rig.service.script = script
     await rig.start(max_in_flight_per_slot=3)
     wires = [await rig.send(rig.request()) for _ in range(3)]
-    await rig.until(lambda: rig.stats.in_flight == 3)
+    await eventually(lambda: rig.stats.in_flight == 3)
     got = await rig.ask()
     assert (got.status, got.headers["retry-after"]) == (503, "1")
     assert got.problem["type"].endswith("overloaded")
@@ -341,7 +342,7 @@ async def test_connections_beyond_the_limit_are_told_and_closed(rig: Rig) -> Non
     assert (await third.answer()).status == 503
     assert await third.ended()
     wires[0].writer.close()
-    await rig.until(lambda: len(rig.context.connections) == 1)
+    await eventually(lambda: len(rig.context.connections) == 1)
     assert (await rig.ask()).status == 200
 
 
@@ -366,7 +367,7 @@ async def test_a_drain_closes_what_is_idle_and_waits_for_what_is_under_way(rig: 
     await rig.start(grace_seconds=60)
     idle = await rig.wire()
     busy = await rig.send(rig.request())
-    await rig.until(lambda: rig.service.received)
+    await eventually(lambda: rig.service.received)
     rig.draining = True
     drain = asyncio.create_task(rig.server.drain())
     assert await idle.ended()
@@ -383,7 +384,7 @@ async def test_a_drain_cuts_off_what_outlasts_the_grace(rig: Rig) -> None:
     rig.service.script = hang
     await rig.start(grace_seconds=0.2)
     wire = await rig.send(rig.request())
-    await rig.until(lambda: rig.service.received)
+    await eventually(lambda: rig.service.received)
     async with asyncio.timeout(WAIT):
         await rig.server.drain()
     assert await wire.ended()
@@ -400,10 +401,10 @@ async def test_a_slot_that_leaves_finishes_what_it_has(rig: Rig) -> None:
     await rig.start({"feed": [old]})
     await new.start()
     wire = await rig.send(rig.request())
-    await rig.until(lambda: old.received)
+    await eventually(lambda: old.received)
     rig.locate({"feed": [new.address]}, epoch=2)
     assert (await rig.ask()).body == b"ok"
     release.set()
     assert (await wire.answer()).body == b"done"
-    await rig.until(lambda: not old.open_writers)
+    await eventually(lambda: not old.open_writers)
     await new.stop()

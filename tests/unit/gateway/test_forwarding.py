@@ -10,6 +10,7 @@ import pytest
 
 from fanfold.kit.identity import Identity
 from tests.unit.gateway.conftest import WAIT
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.unit.gateway.conftest import Received, Rig, Service
@@ -189,7 +190,7 @@ async def test_an_upload_is_streamed_before_it_is_complete(rig: Rig) -> None:
     rig.service.wait_for_body = False
     await rig.start()
     wire = await rig.send(rig.request(b"POST /v1/images", b"content-length: 10\r\n") + b"first")
-    await rig.until(lambda: arrived)
+    await eventually(lambda: arrived)
     assert arrived == [b"first"]
     wire.send(b"later")
     assert (await wire.answer()).status == 201
@@ -475,11 +476,11 @@ async def test_a_client_that_leaves_ends_the_services_work(rig: Rig) -> None:
     rig.service.script = script
     await rig.start()
     wire = await rig.send(rig.request())
-    await rig.until(lambda: rig.service.received)
+    await eventually(lambda: rig.service.received)
     wire.writer.close()
     async with asyncio.timeout(WAIT):
         await gone.wait()
-    await rig.until(lambda: rig.stats.in_flight == 0)
+    await eventually(lambda: rig.stats.in_flight == 0)
     assert all(endpoint.in_flight == 0 for _, endpoint in rig.balancer.endpoints())
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from fanfold.contracts.ring import Ring, key_of
 from fanfold.contracts.snapshot import Slot
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.unit.gateway.conftest import Received, Rig, Service
@@ -66,7 +67,7 @@ async def test_when_the_first_slot_answers_after_all_the_second_is_let_go(
     first, second, request = pair
 
     async def slow(_: Service, __: Received, writer: asyncio.StreamWriter) -> None:
-        await rig.until(lambda: second.received)
+        await eventually(lambda: second.received)
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nslow")
 
     first.script, second.script = slow, hang
@@ -82,7 +83,7 @@ async def test_a_first_slot_that_breaks_off_leaves_it_to_the_second(
     first, second, request = pair
 
     async def close(_: Service, __: Received, writer: asyncio.StreamWriter) -> None:
-        await rig.until(lambda: second.received)
+        await eventually(lambda: second.received)
         writer.close()
 
     async def after(_: Service, __: Received, writer: asyncio.StreamWriter) -> None:
@@ -102,9 +103,9 @@ async def test_a_client_that_leaves_ends_both(rig: Rig, pair: tuple[Service, Ser
     first, second, request = pair
     first.script = second.script = hang
     wire = await rig.send(request)
-    await rig.until(lambda: second.received)
+    await eventually(lambda: second.received)
     wire.writer.close()
-    await rig.until(lambda: rig.stats.in_flight == 0)
+    await eventually(lambda: rig.stats.in_flight == 0)
 
 
 async def test_what_changes_something_is_never_hedged(rig: Rig, pair: tuple[Service, Service, bytes]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.unit.gateway.conftest import WAIT
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.unit.gateway.conftest import Received, Rig, Service
@@ -38,7 +39,7 @@ async def test_a_chunked_body_over_the_limit_never_arrives_whole(rig: Rig) -> No
     rig.service.wait_for_body = False
     await rig.start()
     wire = await rig.send(POST + HOST + CHUNKED + b"\r\n")
-    await rig.until(lambda: rig.service.received)
+    await eventually(lambda: rig.service.received)
     for _ in range(5):
         wire.send(b"4000\r\n" + b"x" * 0x4000 + b"\r\n")
     wire.send(b"0\r\n\r\n")
@@ -59,7 +60,7 @@ async def test_a_chunked_body_that_turns_out_malformed_is_broken_off_at_the_serv
     rig.service.wait_for_body = False
     await rig.start()
     wire = await rig.send(POST + HOST + CHUNKED + b"\r\n3\r\nabc\r\n")
-    await rig.until(lambda: rig.service.received)
+    await eventually(lambda: rig.service.received)
     await asyncio.sleep(0.05)
     wire.send(b"nonsense\r\n")
     assert (await wire.answer()).status == 400

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from PIL import Image
 from fanfold.image.pictures import Limits, inspect
 from fanfold.image.processes import NICENESS, ChildError, Processes
 from fanfold.image.settings import ImageSettings
+from tests.waiting import until
 
 MIB = 1 << 20
 
@@ -53,7 +54,7 @@ async def test_a_crash_costs_one_call_and_the_next_finds_a_fresh_process(process
     assert await processes.run(os.getpid) != before
 
 
-async def test_a_call_that_takes_too_long_is_killed(until: Callable[[Callable[[], bool]], None]) -> None:
+async def test_a_call_that_takes_too_long_is_killed() -> None:
     impatient = Processes(count=1, memory=256 * MIB, seconds=1.0)
     before = await impatient.run(os.getpid)
     started = time.monotonic()
@@ -101,7 +102,7 @@ async def test_the_largest_picture_allowed_fits_into_a_childs_memory(tmp_path: P
         await pool.close()
 
 
-def test_children_end_when_their_parent_is_killed(until: Callable[[Callable[[], bool]], None]) -> None:
+def test_children_end_when_their_parent_is_killed() -> None:
     script = (
         "import asyncio, os, time\n"
         "from fanfold.image.processes import Processes\n"

@@ -21,6 +21,7 @@ from fanfold_operator.planning import components, service
 from fanfold_operator.resources import autoscalers
 from fanfold_operator.scrape import Sample, Scrape
 from fanfold_operator.store import Store
+from tests.waiting import eventually
 
 ADAPTER = Apis(pod_metrics=frozenset({"fanfold_http_requests_in_flight", "fanfold_gateway_requests_in_flight"}))
 KEDA = Apis(keda=True)
@@ -235,25 +236,19 @@ async def edge(
     await autoscaler.close()
 
 
-async def until(check: Callable[[], Any]) -> None:
-    async with asyncio.timeout(30):
-        while not check():
-            await asyncio.sleep(0.005)
-
-
 async def test_replicas_are_written_with_the_version_that_was_looked_at(edge: Any, make: Any) -> None:
     autoscaler, api, store, load, changed = edge
     worker = make("feed-worker")
     store.put(worker)
     key = key_of(worker)
     assert autoscaler.follow(key) is None
-    await until(lambda: autoscaler.follow(key))
+    await eventually(lambda: autoscaler.follow(key))
     assert (api.scaled, autoscaler.follow(key).desired, changed) == ([], 1, [key])
     load["messages"] = 350.0
     api.refuse = 2
-    await until(lambda: api.scaled)
+    await eventually(lambda: api.scaled)
     assert api.scaled[0] == (4, "1")
-    await until(lambda: autoscaler.follow(key).scaled_at)
+    await eventually(lambda: autoscaler.follow(key).scaled_at)
     assert autoscaler.follow(key).desired == 4
     autoscaler.forget(key)
     assert autoscaler.follow(key) is None, "begins anew"
@@ -266,9 +261,9 @@ async def test_a_dry_run_writes_nothing_and_missing_metrics_are_told_once(edge: 
     key = key_of(worker)
     load["messages"] = 350.0
     autoscaler.follow(key)
-    await until(lambda: (state := autoscaler.follow(key)) and state.desired == 4)
+    await eventually(lambda: (state := autoscaler.follow(key)) and state.desired == 4)
     load["messages"] = None
-    await until(lambda: autoscaler.follow(key).missing)
+    await eventually(lambda: autoscaler.follow(key).missing)
     assert autoscaler.follow(key).desired == 1, "nothing is known that asks for more"
     count = len(changed)
     await asyncio.sleep(0.2)
@@ -287,7 +282,7 @@ async def test_what_fails_once_is_tried_again(edge: Any, make: Any, caplog: pyte
     mended["metadata"]["resourceVersion"] = "2"
     store.put(mended)
     load["messages"] = 350.0
-    await until(lambda: api.scaled)
+    await eventually(lambda: api.scaled)
 
 
 async def test_optional_apis_are_found_and_one_that_fails_is_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:

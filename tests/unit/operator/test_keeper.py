@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from fanfold_operator.keeper import Keeper
 from fanfold_operator.kinds import Key
+from tests.waiting import eventually
 
 ONE, OTHER = Key("Platform", "prod", "one"), Key("Platform", "prod", "other")
 
@@ -41,22 +41,16 @@ def keeper(looks: Looks) -> Keeper[Seen]:
     return Keeper(looks, Seen, name="look", retry_seconds=0.001)
 
 
-async def until(check: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not check():
-            await asyncio.sleep(0.001)
-
-
 async def test_a_key_is_looked_at_again_with_its_own_memory_though_others_fail_or_hang() -> None:
     looks = Looks()
     looks.hangs.add(OTHER)
     kept = keeper(looks)
     seen, other = kept.keep(ONE), kept.keep(OTHER)
     assert kept.keep(ONE) is seen
-    await until(lambda: seen.looks > 2)
+    await eventually(lambda: seen.looks > 2)
     looks.fails.add(ONE)
     failing = seen.looks
-    await until(lambda: seen.looks > failing + 2)
+    await eventually(lambda: seen.looks > failing + 2)
     assert other.looks == 1
     await kept.close()
 
@@ -64,13 +58,13 @@ async def test_a_key_is_looked_at_again_with_its_own_memory_though_others_fail_o
 async def test_a_forgotten_key_is_looked_at_no_more_and_begins_anew() -> None:
     kept = keeper(Looks())
     seen = kept.keep(ONE)
-    await until(lambda: seen.looks > 0)
+    await eventually(lambda: seen.looks > 0)
     kept.forget(ONE)
     kept.forget(OTHER)
     again = kept.keep(ONE)
     assert (again is not seen, again.looks) == (True, 0)
     looked = seen.looks
-    await until(lambda: again.looks > 2)
+    await eventually(lambda: again.looks > 2)
     assert seen.looks == looked
     await kept.close()
 
@@ -80,6 +74,6 @@ async def test_after_closing_no_look_goes_on() -> None:
     looks.hangs |= {ONE, OTHER}
     kept = keeper(looks)
     both = [kept.keep(ONE), kept.keep(OTHER)]
-    await until(lambda: all(seen.looks for seen in both))
+    await eventually(lambda: all(seen.looks for seen in both))
     await kept.close()
     assert all(seen.ended for seen in both)

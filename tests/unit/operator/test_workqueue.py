@@ -14,6 +14,7 @@ from fanfold_operator import workqueue
 from fanfold_operator.api import ApiError
 from fanfold_operator.kinds import Key
 from fanfold_operator.workqueue import WorkQueue
+from tests.waiting import eventually
 
 A, B = Key("Platform", "prod", "a"), Key("Platform", "prod", "b")
 
@@ -30,12 +31,6 @@ async def working(
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def until(check: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not check():
-            await asyncio.sleep(0.005)
-
-
 async def test_one_key_is_never_worked_on_twice_at_once_and_what_came_meanwhile_is_done_after() -> None:
     queue, active, calls, most = WorkQueue(), 0, 0, 0
     gate = asyncio.Event()
@@ -49,12 +44,12 @@ async def test_one_key_is_never_worked_on_twice_at_once_and_what_came_meanwhile_
 
     async with working(queue, work):
         queue.add(A)
-        await until(lambda: active == 1)
+        await eventually(lambda: active == 1)
         for _ in range(5):
             queue.add(A)
         gate.set()
-        await until(lambda: calls == 2)
-        await until(queue.idle)
+        await eventually(lambda: calls == 2)
+        await eventually(queue.idle)
     assert (most, calls) == (1, 2)
 
 
@@ -69,7 +64,7 @@ async def test_keys_do_not_wait_for_each_other() -> None:
     async with working(queue, work):
         queue.add(A)
         queue.add(B)
-        await until(lambda: seen == {A, B})
+        await eventually(lambda: seen == {A, B})
 
 
 async def test_additions_before_the_work_are_one() -> None:
@@ -82,7 +77,7 @@ async def test_additions_before_the_work_are_one() -> None:
         queue.add(A)
         queue.add(A, 0.01)
     async with working(queue, work):
-        await until(lambda: bool(calls) and queue.idle())
+        await eventually(lambda: bool(calls) and queue.idle())
         await asyncio.sleep(0.05)
     assert len(calls) <= 2
 
@@ -117,8 +112,8 @@ async def test_a_failure_is_tried_again_later_and_later(monkeypatch: pytest.Monk
 
     async with working(queue, work):
         queue.add(A)
-        await until(lambda: len(times) == 4)
-        await until(queue.idle)
+        await eventually(lambda: len(times) == 4)
+        await eventually(queue.idle)
         await asyncio.sleep(0.05)
     assert len(times) == 4, "after success there is no further try"
     waits = [later - earlier for earlier, later in pairwise(times)]
@@ -136,7 +131,7 @@ async def test_work_may_ask_to_be_called_again() -> None:
 
     async with working(queue, work):
         queue.add(A)
-        await until(lambda: calls >= 3)
+        await eventually(lambda: calls >= 3)
 
 
 async def test_a_server_that_wants_to_be_left_alone_is() -> None:
@@ -150,7 +145,7 @@ async def test_a_server_that_wants_to_be_left_alone_is() -> None:
 
     async with working(queue, work):
         queue.add(A)
-        await until(lambda: len(times) == 2)
+        await eventually(lambda: len(times) == 2)
     assert times[1] - times[0] >= 0.7
 
 
@@ -164,7 +159,7 @@ async def test_every_line_of_a_reconcile_names_its_resource() -> None:
     async with working(queue, work):
         queue.add(A)
         queue.add(B)
-        await until(lambda: len(seen) == 2)
+        await eventually(lambda: len(seen) == 2)
     for key, bound in seen:
         assert bound == {"kind": key.kind, "namespace": key.namespace, "name": key.name}
 
@@ -177,7 +172,7 @@ async def test_a_term_that_ends_leaves_no_timer_behind() -> None:
 
     async with working(queue, work):
         queue.add(A)
-        await until(lambda: bool(queue._timers))
+        await eventually(lambda: bool(queue._timers))
     await asyncio.sleep(0.05)
     assert queue.idle()
     assert queue.oldest_seconds() == 0
