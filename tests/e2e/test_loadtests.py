@@ -28,7 +28,8 @@ mix: {feed: 1, post: 0.000001}
 phases: [{name: steady, seconds: LENGTH, rate: 2}]
 slos: [SLO]
 """
-KINDLY = "{kind: errors, at_most_percent: 50}"
+KINDLY = "{kind: latency, request: feed, percentile: 50, at_most_ms: 60000}"
+"""Of the good answers: most others are refusals, for a closed loop asks as fast as the machine lets it."""
 RUNS: dict[str, dict[str, Any]] = {
     "passes": {"workers": 2, "scenario": {"inline": SCENARIO.replace("LENGTH", "8").replace("SLO", KINDLY)}},
     "fails": {
