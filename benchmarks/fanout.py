@@ -23,7 +23,7 @@ import msgspec
 import uvloop
 from common.feeds import write
 from common.house import House, stopping
-from common.processes import Workshop
+from common.processes import Workshop, cpu_seconds
 from common.results import save, say, summary
 
 from fanfold.contracts import events, headers, keys
@@ -70,6 +70,7 @@ def main() -> None:
     notes = [
         f"{pushed:,} followers with warm, full feeds of {LENGTH}. The large lane is not paced where ways are compared.",
         f"Through the queue go {options.posts} posts at once, so that its steps overlap as they do under load.",
+        "CPU of a delivery: what the kernel counted for each process, reads of followers included.",
         f"One job per follower: {JOBS:,} of them, each a pipeline and an acknowledgement, 100 read at once.",
         f"The crowd: {crowd:,} followers, {options.warm:,} with a warm feed; the large lane at its usual pace.",
         "Pull: a reader asks again and again until the post is there; the longest of all counts.",
@@ -84,11 +85,12 @@ class Bench:
     def __init__(self, shop: Workshop, options: argparse.Namespace) -> None:
         self._options = options
         self._house = House(shop)
-        self._house.start_valkey()
+        self._hops = {"valkey": self._house.start_valkey()}
         postgres = Postgres(shop.folder / "postgres", "bench", durable=False)
         postgres.start()
         shop.keep(stopping(postgres))
         postgres.wait()
+        self._hops["postgresql"] = postgres.process.pid
         (self._house.secrets / "database_url").write_text(postgres.url)
         self._database_url = postgres.url
         for room in ("follow", "post"):
@@ -101,8 +103,10 @@ class Bench:
         for name in ("follow", "post", "feed"):
             started = self._start(name)
             self._peers[name] = f"http://127.0.0.1:{started.port}"
+            self._hops[name] = started.pid
         # So many followers make a celebrity, whose posts are not pushed unless it is asked for.
         worker = self._start("feed-worker", large_lane_rate=1_000_000_000, celebrity_mode="batched")
+        self._hops["feed-worker"] = worker.pid
         figures: dict[str, Any] = uvloop.run(self._deliveries())
         figures["cold_read_ms"] = uvloop.run(self._rebuilds())
         worker.process.stop()
@@ -127,34 +131,42 @@ class Bench:
         after = (await redis.info("memory"))["used_memory"]
         await warm_sets(valkey, readers)
         rates: dict[str, list[float]] = {"queue": [], "pipelined": [], "jobs": []}
+        budgets: list[dict[str, float]] = []
         await joined(redis)
         for number in range(self._options.rounds + 1):
+            queue, budget = await self._through_queue(redis, author, readers)
             found = {
-                "queue": await self._through_queue(redis, author, readers),
+                "queue": queue,
                 "pipelined": await pipelined(valkey, readers),
                 "jobs": await jobs(redis, readers[:JOBS]),
             }
             say(f"round {number}: { ({name: round(rate) for name, rate in found.items()}) } deliveries a second")
             for name, rate in found.items() if number else ():  # the first warms up
                 rates[name].append(rate)
+            budgets += [budget] if number else []
         await valkey.close()
         await redis.aclose()
         return {
             "deliveries": {name: summary(values) for name, values in rates.items()},
+            "budget_us": {name: summary([one[name] for one in budgets]) for name in budgets[0]},
             "feed_bytes": (after - before) / len(readers),
         }
 
-    async def _through_queue(self, redis: Any, author: UUID, readers: Sequence[UUID]) -> float:
+    async def _through_queue(self, redis: Any, author: UUID, readers: Sequence[UUID]) -> tuple[float, dict[str, float]]:
+        """Deliveries a second, and CPU microseconds of each by process."""
         posts = [new_id() for _ in range(self._options.posts)]
+        before = {name: cpu_seconds(pid) for name, pid in self._hops.items()}
         began = time.perf_counter()
         for post in posts:
             await announce(redis, post, author)
         await settled(redis)
         took = time.perf_counter() - began
+        spent = {name: cpu_seconds(pid) - before[name] for name, pid in self._hops.items()}
         for reader in readers[:: max(1, len(readers) // 200)]:
             for post in posts:
                 assert await redis.lpos(keys.feed(reader), post.bytes + author.bytes) is not None, "not delivered"
-        return len(posts) * len(readers) / took
+        count = len(posts) * len(readers)
+        return count / took, {name: 1e6 * one / count for name, one in spent.items()}
 
     async def _rebuilds(self) -> dict[str, dict[str, float]]:
         """Milliseconds of a cold read by number of followees."""

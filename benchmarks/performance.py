@@ -214,6 +214,7 @@ def _fanout(figures: dict[str, Any]) -> list[str]:
         [title, spread(figures["deliveries"][name]), f"{queue / figures['deliveries'][name]['median']:.1f}"]
         for name, title in ways.items()
     ]
+    hops = [[name, spread(hop, 2)] for name, hop in figures["budget_us"].items()]
     cold = [[f"{int(count):,} followees", spread(times, 1)] for count, times in figures["cold_read_ms"].items()]
     last = figures["last_follower"]
     modes = [
@@ -222,6 +223,8 @@ def _fanout(figures: dict[str, Any]) -> list[str]:
     ]
     return [
         table(["deliveries into warm feeds", "a second", "the queue by it"], rows),
+        "What one of them costs through the queue, by process (CPU microseconds):",
+        table(["process", "µs a delivery"], hops),
         f"A cached feed, just built, takes **{number(figures['feed_bytes'])} bytes** of Valkey.",
         table(["a cold feed read", "ms"], cold),
         table(["until the last of the crowd sees a post", "seconds"], modes),
