@@ -22,12 +22,18 @@ TELL_METRICS: Final = frozenset({*BY_NAME, meta.LOAD_TEST, meta.CANARY})
 
 
 def targets(slices: Iterable[Manifest], namespace: str, platform: str) -> list[dict[str, Any]]:
-    """One group for each pod; those that are not ready count too: why they are not may stand in their metrics."""
+    """One group for each pod; those that are not ready count too: why they are not may stand in their metrics.
+
+    A load test's pod that has completed stays in the slices of its Service, which has to name pods before they are
+    ready: it serves nothing any more, and would be a target that is down for as long as its LoadTest is kept.
+    """
     found = {}
     for part in slices:
         component = part["metadata"].get("labels", {}).get(SERVICE_LABEL)
         for endpoint in part.get("endpoints") or ():
             pod = endpoint.get("targetRef") or {}
+            if component == meta.LOAD_TEST and endpoint.get("conditions", {}).get("serving") is False:
+                continue
             if component in TELL_METRICS and pod.get("kind") == "Pod":
                 labels = {"namespace": namespace, "platform": platform, "pod": pod["name"], "component": component}
                 found[pod["name"]] = {"targets": [admin_port(endpoint["addresses"][0])], "labels": labels}

@@ -93,9 +93,9 @@ def test_what_is_told_of_it(stages: Make) -> None:
     assert (blind.prometheus.reason, parts(blind)) == ("NoTargets", {})
 
 
-def part(component: str, *pods: tuple[str, str], ready: bool = True) -> Manifest:
+def part(component: str, *pods: tuple[str, str], serving: bool = True) -> Manifest:
     endpoints = [
-        {"addresses": [address], "conditions": {"ready": ready}, "targetRef": {"kind": "Pod", "name": name}}
+        {"addresses": [address], "conditions": {"serving": serving}, "targetRef": {"kind": "Pod", "name": name}}
         for name, address in pods
     ]
     return {"metadata": {"labels": {"fanfold.dev/service": component}}, "endpoints": endpoints}
@@ -104,14 +104,16 @@ def part(component: str, *pods: tuple[str, str], ready: bool = True) -> Manifest
 def test_targets_are_the_pods_that_tell_metrics_each_once_by_its_name() -> None:
     slices = [
         part("feed", ("demo-feed-b", "10.0.0.2"), ("demo-feed-a", "fd00::1")),
-        part("feed", ("demo-feed-b", "10.0.0.2"), ready=False),
-        part("loadtest", ("run-loadtest-x", "10.0.0.9"), ready=False),
+        part("feed", ("demo-feed-b", "10.0.0.2")),
+        part("post", ("demo-post-a", "10.0.0.4"), serving=False),
+        part("loadtest", ("run-loadtest-x", "10.0.0.9")),
+        part("loadtest", ("ended-loadtest-x", "10.0.0.8"), serving=False),
         part("postgresql", ("demo-postgresql-0", "10.0.0.3")),
         {"metadata": {}, "endpoints": None},
     ]
     found = targets(slices, "prod", "demo")
     assert [(one["targets"][0], one["labels"]["component"]) for one in found] == [
-        ("[fd00::1]:9000", "feed"), ("10.0.0.2:9000", "feed"), ("10.0.0.9:9000", "loadtest"),
+        ("[fd00::1]:9000", "feed"), ("10.0.0.2:9000", "feed"), ("10.0.0.4:9000", "post"), ("10.0.0.9:9000", "loadtest"),
     ]  # fmt: skip
     assert found[0]["labels"] == {
         "namespace": "prod", "platform": "demo", "pod": "demo-feed-a", "component": "feed",
