@@ -34,6 +34,17 @@ STATEMENT_TIMEOUT_MS = 5_000
 """No hot query comes near; one that does must not hold a connection for ever."""
 REPLICA_SECONDS = 1
 """A replica that cannot be reached within this is not waited for: the primary answers."""
+VANISHING: dict[str, str] = {
+    "tcp_user_timeout": "20000",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "2",
+}
+"""Session settings by which PostgreSQL sees within 20 s that a client's machine is gone, and frees what it had locked.
+
+Keepalives see it of a connection at rest. With an answer or a notification under way they are not sent, and the kernel
+repeats that for a quarter of an hour unless a limit is set.
+"""
 
 
 def engine_url(url: str, secret: str = "database_url") -> URL:  # noqa: S107 - the name of a secret
@@ -138,6 +149,7 @@ def _engine(settings: Settings, secret: str, *, connect_seconds: float, statemen
             "application_name": f"fanfold-{settings.service}",
             "statement_timeout": str(statement_ms),
             "idle_in_transaction_session_timeout": "30000",
+            **VANISHING,
         },
     }
     return create_async_engine(

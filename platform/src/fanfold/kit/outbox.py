@@ -21,7 +21,7 @@ from sqlmodel import SQLModel
 
 from fanfold.contracts import events, keys
 from fanfold.kit import metrics
-from fanfold.kit.db import engine_url
+from fanfold.kit.db import VANISHING, engine_url
 from fanfold.kit.logging import get_logger, request_id
 from fanfold.kit.streams import backlog
 
@@ -118,7 +118,7 @@ class Relay:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _lead(self) -> None:
-        connection = await asyncpg.connect(self._dsn, timeout=5, command_timeout=30)
+        connection = await asyncpg.connect(self._dsn, timeout=5, command_timeout=30, server_settings=VANISHING)
         try:
             lock = "SELECT pg_try_advisory_lock($1, hashtext($2))"
             while not await connection.fetchval(lock, _LOCK_CLASS, self._schema):  # noqa: ASYNC110 - another process's lock
