@@ -176,10 +176,7 @@ class Traffic:
             for person in (*self._authors, *self._followers):
                 person.api = api
             while True:
-                try:
-                    missing = await self._missing()
-                except ApiError as error:  # gateways that were killed may not all be back
-                    missing = [str(error)]
+                missing = await self._missing()
                 if not missing or time.monotonic() > deadline:
                     return missing
                 await asyncio.sleep(1)
