@@ -164,15 +164,22 @@ async def test_every_line_of_a_reconcile_names_its_resource() -> None:
         assert bound == {"kind": key.kind, "namespace": key.namespace, "name": key.name}
 
 
-async def test_a_term_that_ends_leaves_no_timer_behind() -> None:
+async def test_a_term_that_ends_leaves_no_key_behind() -> None:
     queue = WorkQueue()
 
-    async def work(_: Key) -> float:
-        return 0.02
+    async def work(key: Key) -> float:
+        if key == B:
+            await asyncio.Event().wait()
+        return 60  # long enough to be seen waiting on any machine
 
-    async with working(queue, work):
+    async with working(queue, work, workers=1):
         queue.add(A)
-        await eventually(lambda: bool(queue._timers))
-    await asyncio.sleep(0.05)
+        (timer,) = await eventually(lambda: list(queue._timers.values()))
+        queue.add(B)
+        await eventually(lambda: B in queue._active)
+        queue.add(Key("Platform", "prod", "c"))
+        assert queue.oldest_seconds() > 0
+    assert timer.cancelled()
+    assert not queue._timers
     assert queue.idle()
     assert queue.oldest_seconds() == 0
