@@ -18,7 +18,11 @@ HEARTBEAT_SECONDS: Final = 30
 
 
 class StageError(Exception):
-    """A stage failed; the message says which log to read."""
+    """A stage failed; the message says which log to read, `output` is all that its command printed."""
+
+    def __init__(self, message: str, output: str = "") -> None:
+        super().__init__(message)
+        self.output = output
 
 
 def say(text: str = "") -> None:
@@ -102,5 +106,5 @@ def command(name: str, arguments: Sequence[str | Path], *, seconds: float, env: 
         text = output.read()
     if problem:
         tail = "\n".join(text.splitlines()[-TAIL_LINES:])
-        raise StageError(f"{tail}\n{name}: {problem}; the whole log is {log.relative_to(ROOT)}")
+        raise StageError(f"{tail}\n{name}: {problem}; the whole log is {log.relative_to(ROOT)}", text)
     return text
