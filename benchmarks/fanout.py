@@ -23,7 +23,7 @@ import msgspec
 import uvloop
 from common.feeds import write
 from common.house import House, stopping
-from common.processes import Workshop, cpu_seconds
+from common.processes import Workshop, spending
 from common.results import save, say, summary
 
 from fanfold.contracts import events, headers, keys
@@ -155,13 +155,12 @@ class Bench:
     async def _through_queue(self, redis: Any, author: UUID, readers: Sequence[UUID]) -> tuple[float, dict[str, float]]:
         """Deliveries a second, and CPU microseconds of each by process."""
         posts = [new_id() for _ in range(self._options.posts)]
-        before = {name: cpu_seconds(pid) for name, pid in self._hops.items()}
-        began = time.perf_counter()
-        for post in posts:
-            await announce(redis, post, author)
-        await settled(redis)
-        took = time.perf_counter() - began
-        spent = {name: cpu_seconds(pid) - before[name] for name, pid in self._hops.items()}
+        with spending(self._hops) as spent:
+            began = time.perf_counter()
+            for post in posts:
+                await announce(redis, post, author)
+            await settled(redis)
+            took = time.perf_counter() - began
         for reader in readers[:: max(1, len(readers) // 200)]:
             for post in posts:
                 assert await redis.lpos(keys.feed(reader), post.bytes + author.bytes) is not None, "not delivered"

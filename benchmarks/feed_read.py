@@ -26,7 +26,7 @@ from common.brute import fill
 from common.feeds import Seeded, seed
 from common.house import House, get, stopping
 from common.load import closed, paced
-from common.processes import PYTHON, Workshop, cpu_seconds, listens
+from common.processes import PYTHON, Workshop, listens, spending
 from common.results import save, say, summary
 from peers import brute_force
 from peers.install import PeerError
@@ -142,18 +142,18 @@ class Bench:
         return {"service": self._brute_pid, "postgresql": self._postgres_pid}
 
     def _through(self, port: int, requests: Sequence[bytes], hops: dict[str, int]) -> Round:
-        before = {name: cpu_seconds(pid) for name, pid in hops.items()}
-        outcome = closed(port, requests, connections=CONNECTIONS, seconds=self._options.seconds)
-        spent = {name: cpu_seconds(pid) - before[name] for name, pid in hops.items()}
+        with spending(hops) as spent:
+            outcome = closed(port, requests, connections=CONNECTIONS, seconds=self._options.seconds)
         if outcome.errors:
             raise PeerError(f"{outcome.errors} reads failed: {dict(outcome.statuses)}")
         spent["generator"] = outcome.generator_cpu
         return Round(outcome.rate, {name: 1e6 * one / len(outcome.latencies) for name, one in spent.items()})
 
     def _straight(self) -> Round:
-        before, client = cpu_seconds(self._valkey_pid), time.process_time()
-        reads = uvloop.run(read_straight(self._url, self._world, self._options.seconds))
-        spent = {"valkey": cpu_seconds(self._valkey_pid) - before, "client": time.process_time() - client}
+        client = time.process_time()
+        with spending({"valkey": self._valkey_pid}) as spent:
+            reads = uvloop.run(read_straight(self._url, self._world, self._options.seconds))
+        spent["client"] = time.process_time() - client
         return Round(reads / self._options.seconds, {name: 1e6 * one / reads for name, one in spent.items()})
 
     def _start_brute(self, shop: Workshop, house: House) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 from fanfold.dev.process import ChildProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
 Kept = TypeVar("Kept")
@@ -114,6 +114,15 @@ def cpu_seconds(pid: int) -> float:
             continue
         total += sum(map(int, fields[11:15]))  # utime, stime, and those of children waited for (proc(5))
     return total / _TICKS
+
+
+@contextmanager
+def spending(pids: Mapping[str, int]) -> Iterator[dict[str, float]]:
+    """CPU seconds that processes (and their descendants) spend within, by name; there once it has ended."""
+    spent: dict[str, float] = {}
+    before = {name: cpu_seconds(pid) for name, pid in pids.items()}
+    yield spent
+    spent.update({name: cpu_seconds(pid) - before[name] for name, pid in pids.items()})
 
 
 def resident_bytes(pid: int) -> int:
