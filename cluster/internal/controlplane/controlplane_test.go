@@ -67,6 +67,15 @@ func TestOnlyABareControlPlanesDataMayBeLostWithTheMachine(t *testing.T) {
 	}
 }
 
+func TestControllersThatHaveLostTouchWithTheAPIServerEnd(t *testing.T) {
+	for _, bare := range []bool{true, false} {
+		flags := strings.Join(config(bare, false).controllerFlags(), " ")
+		if strings.Contains(flags, "--leader-elect=true") == bare {
+			t.Errorf("bare %t: %s", bare, flags)
+		}
+	}
+}
+
 func TestEtcdIsNotOnTheNetwork(t *testing.T) {
 	for _, flag := range config(false, false).etcdFlags() {
 		if strings.Contains(flag, "http://") || strings.Contains(flag, "https://") {

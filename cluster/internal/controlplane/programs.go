@@ -125,11 +125,15 @@ func (c Config) controllerFlags() []string {
 		// The defaults (5 min and 30 s) keep a demo from scaling for as long after each pod's start.
 		"--horizontal-pod-autoscaler-cpu-initialization-period=30s",
 		"--horizontal-pod-autoscaler-initial-readiness-delay=5s",
+		// There is only ever one, but without a lease it would live through a while without the API server and then take
+		// the silence for that of the nodes: all pods not ready, every Service refused. One that lost its lease ends, and
+		// its successor gives the nodes their time anew. Every cluster that kubeadm makes does so.
+		fmt.Sprintf("--leader-elect=%t", !c.Bare),
 	)
 }
 
 func (c Config) schedulerFlags() []string {
-	return c.clientFlags(schedulerIdentity, c.Ports.Scheduler)
+	return append(c.clientFlags(schedulerIdentity, c.Ports.Scheduler), "--leader-elect=false")
 }
 
 // clientFlags are common to the controller manager and the scheduler, of which there is only ever one.
@@ -143,7 +147,6 @@ func (c Config) clientFlags(identity string, port int) []string {
 		fmt.Sprintf("--secure-port=%d", port),
 		"--tls-cert-file=" + store.Certificate(identity),
 		"--tls-private-key-file=" + store.Key(identity),
-		"--leader-elect=false",
 		"--profiling=false",
 		"--kube-api-qps=200",
 		"--kube-api-burst=400",
