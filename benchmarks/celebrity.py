@@ -46,7 +46,9 @@ LIMIT_SECONDS: Final = 400
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--followers", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--time-factor", type=float, default=0.4, help="of the scenario's 100 s (default 0.4)")
+    parser.add_argument(
+        "--time-factor", type=float, default=1.0, help="of the scenario's 100 s (default 1: its posts are 10 s apart)"
+    )
     parser.add_argument("--rate-factor", type=float, default=1.0, help="of the scenario's 50 reads/s (default 1)")
     options = parser.parse_args()
     os.environ["FANFOLD_CELEBRITY_THRESHOLD"] = str(THRESHOLD)
