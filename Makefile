@@ -54,7 +54,7 @@ images: bootstrap ## Build the container images
 
 ##@ Speed
 .PHONY: bench
-bench: bootstrap ## Measure everything that has figures, beside its peers; write docs/performance.md (45 min)
+bench: bootstrap ## Measure everything that has figures, beside its peers; write docs/performance.md (an hour)
 	@for name in gateway gateway_features feed_read compression churn overload live_sockets fanout photos likes generator celebrity performance; do $(UV) python benchmarks/$$name.py; done
 
 ##@ Quality
