@@ -14,8 +14,6 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from fanfold.contracts import keys
 from fanfold.contracts.events import PostCreated
@@ -23,6 +21,7 @@ from fanfold.contracts.ids import new_id
 from fanfold.kit.db import Database
 from fanfold.kit.outbox import Outbox, Relay, outbox_table
 from fanfold.kit.valkey import redis_client
+from tests.outboxes import with_outbox
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -52,14 +51,8 @@ def vanished(port: int) -> Iterator[None]:
 
 @pytest.fixture
 async def database(stores: BackingStores) -> AsyncIterator[Database]:
-    engine = create_async_engine(stores.database_url)
-    async with engine.begin() as connection:
-        await connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
-        await connection.run_sync(TABLE.create)
-    yield Database(engine)
-    async with engine.begin() as connection:
-        await connection.execute(text(f"DROP SCHEMA {SCHEMA} CASCADE"))
-    await engine.dispose()
+    async with with_outbox(stores.database_url, TABLE) as database:
+        yield database
 
 
 async def test_a_relay_that_vanished_is_succeeded_within_half_a_minute(

@@ -11,7 +11,6 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from fanfold.contracts import events, keys
 from fanfold.contracts.events import PostCreated
@@ -21,6 +20,7 @@ from fanfold.kit.db import Database
 from fanfold.kit.outbox import Outbox, Relay, outbox_table
 from fanfold.kit.streams import Consumer, PoisonError
 from fanfold.kit.valkey import redis_client
+from tests.outboxes import with_outbox
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -41,14 +41,8 @@ async def redis(stores: BackingStores) -> AsyncIterator[Redis]:
 
 @pytest.fixture
 async def database(stores: BackingStores) -> AsyncIterator[Database]:
-    engine = create_async_engine(stores.database_url)
-    async with engine.begin() as connection:
-        await connection.execute(text("CREATE SCHEMA IF NOT EXISTS outbox_test"))
-        await connection.run_sync(TABLE.create)
-    yield Database(engine)
-    async with engine.begin() as connection:
-        await connection.execute(text("DROP SCHEMA outbox_test CASCADE"))
-    await engine.dispose()
+    async with with_outbox(stores.database_url, TABLE) as database:
+        yield database
 
 
 @pytest.fixture
