@@ -117,7 +117,8 @@ class Exchange:
             self.route = route
             limits = context.limits
             if limits is not None:
-                self._extra_lines += limits.admit_address(self.downstream, request, route)
+                address = self.downstream.client_address(request)
+                self._extra_lines += limits.admit_address(address, route, request.started)
             if request.length != 0:
                 self._check_body_limit(route)
             if route.service == LOCAL:

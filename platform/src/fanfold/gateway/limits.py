@@ -20,8 +20,6 @@ from fanfold.kit.errors import TooManyRequests
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from fanfold.gateway.downstream import Downstream
-    from fanfold.gateway.messages import Request
     from fanfold.gateway.metrics import GatewayStats
     from fanfold.gateway.routes import Route
     from fanfold.gateway.settings import GatewaySettings
@@ -138,7 +136,7 @@ class Limits:
         """Those that are on."""
         return [policy for policy in (self._user, self._address, self._login) if policy is not None]
 
-    def admit_address(self, downstream: Downstream, request: Request, route: Route) -> bytes:
+    def admit_address(self, address: str, route: Route, now: float) -> bytes:
         """Hold one request to the limits of its address; header lines for its answer.
 
         Raises:
@@ -147,7 +145,7 @@ class Limits:
         policy = self._login if route.guarded and self._login is not None else self._address
         if policy is None:
             return b""
-        return self._take(policy, network_of(downstream.client_address(request)), request.started)
+        return self._take(policy, network_of(address), now)
 
     def admit_user(self, principal: Principal, now: float) -> bytes:
         """Hold one request to the limit of its user; header lines for its answer.
