@@ -18,11 +18,12 @@ HEARTBEAT_SECONDS: Final = 30
 
 
 class StageError(Exception):
-    """A stage failed; the message says which log to read, `output` is all that its command printed."""
+    """A stage failed; the message says which log to read. Of a command that ended, all it printed and its exit code."""
 
-    def __init__(self, message: str, output: str = "") -> None:
+    def __init__(self, message: str, output: str = "", code: int | None = None) -> None:
         super().__init__(message)
         self.output = output
+        self.code = code
 
 
 def say(text: str = "") -> None:
@@ -97,14 +98,15 @@ def command(name: str, arguments: Sequence[str | Path], *, seconds: float, env: 
                 timeout=seconds,
                 check=False,
             )
-            problem = f"exit code {process.returncode}" if process.returncode else ""
+            code: int | None = process.returncode
+            problem = f"exit code {code}" if code else ""
         except subprocess.TimeoutExpired:
-            problem = f"no end within {seconds:.0f} s"
+            code, problem = None, f"no end within {seconds:.0f} s"
         except FileNotFoundError as error:
             raise StageError(f"{name}: {error.filename} is not there; run `make bootstrap`") from error
         output.seek(0)
         text = output.read()
     if problem:
         tail = "\n".join(text.splitlines()[-TAIL_LINES:])
-        raise StageError(f"{tail}\n{name}: {problem}; the whole log is {log.relative_to(ROOT)}", text)
+        raise StageError(f"{tail}\n{name}: {problem}; the whole log is {log.relative_to(ROOT)}", text, code)
     return text

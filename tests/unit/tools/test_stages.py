@@ -55,9 +55,15 @@ def test_what_is_broken_fails(root: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["import nothing_of_this_name", "def test("])
-def test_what_cannot_be_collected_fails(root: Path, text: str) -> None:
-    with pytest.raises(progress.StageError, match=r"\nit-again: exit code"):
+def test_what_cannot_be_collected_fails_at_once(root: Path, text: str) -> None:
+    with pytest.raises(progress.StageError, match=r"\nit: exit code 2"):
         run(root, text)
+    assert not (root / "logs" / "it-again.log").exists()
+
+
+def test_a_run_that_was_broken_off_after_a_failure_gets_no_second_look(root: Path) -> None:
+    with pytest.raises(progress.StageError, match=r"\nit: exit code 2"):
+        run(root, ONCE + "def test_stopped(): raise KeyboardInterrupt\ndef test_not_run(): assert not 'seen'\n")
 
 
 def test_no_second_look_at_many(root: Path) -> None:
