@@ -299,9 +299,8 @@ def _celebrity(figures: dict[str, Any]) -> list[str]:
     ]
     seeding = [[number(one["people"]), number(one["follows"]), f"{one['seconds']:.1f}"] for one in figures["seeding"]]
     introduction = (
-        "The run waits until the posts that it prepared itself with have arrived, then three more follow, 10 s apart. "
-        "A post that is pushed into a million warm feeds keeps Valkey busy for six seconds or so: more than the "
-        "scenario's objective allows on two cores (95 % see it within 5 s), less than the ten that are promised."
+        "The run waits until the posts that it prepared itself with have arrived, then three more follow, a third of a "
+        "phase apart: where one comes before the one before it has arrived, its last follower waits for both."
     )
     return [introduction, table(head, rows), "To seed a graph:", table(["people", "follows", "seconds"], seeding)]
 
