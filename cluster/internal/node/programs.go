@@ -13,6 +13,9 @@ import (
 	"fanfold.dev/cluster/internal/plan"
 	"fanfold.dev/cluster/internal/supervise"
 	"github.com/miekg/dns"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 const (
@@ -62,13 +65,17 @@ func proxyFlags(node plan.Node) []string {
 	}
 }
 
+// containerdReady asks what the kubelet asks first and ends over: the socket is there before its server is.
 func containerdReady(ctx context.Context) error {
-	dialer := net.Dialer{Timeout: answerLimit}
-	connection, err := dialer.DialContext(ctx, "unix", plan.NodeSocket)
+	ctx, cancel := context.WithTimeout(ctx, answerLimit)
+	defer cancel()
+	connection, err := grpc.NewClient("unix://"+plan.NodeSocket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return err
 	}
-	return connection.Close()
+	defer connection.Close()
+	_, err = runtime.NewRuntimeServiceClient(connection).Version(ctx, &runtime.VersionRequest{})
+	return err
 }
 
 func healthy(address string) func(context.Context) error {
